@@ -1,0 +1,86 @@
+//! Conditions: what readiness is made of.
+//!
+//! Each part of the sidecar reports its own conditions by name; `/ready` is the conjunction of those that block.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// One named condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Whether all is well.
+    pub ok: bool,
+    /// Whether the sidecar is not ready while it is not; otherwise it is only degraded.
+    pub blocks: bool,
+    /// What is wrong and what to do, or what is right. Never a secret.
+    pub reason: String,
+}
+
+/// All conditions.
+#[derive(Debug, Default)]
+pub struct Health(Mutex<BTreeMap<String, Condition>>);
+
+impl Health {
+    /// Reports that `name` is well.
+    pub fn ok(&self, name: &str, reason: impl Into<String>) {
+        self.set(name, Condition { ok: true, blocks: false, reason: reason.into() });
+    }
+
+    /// Reports that `name` is not well, without making the sidecar not ready.
+    pub fn degraded(&self, name: &str, reason: impl Into<String>) {
+        self.set(name, Condition { ok: false, blocks: false, reason: reason.into() });
+    }
+
+    /// Reports that `name` is not well, which makes the sidecar not ready.
+    pub fn blocked(&self, name: &str, reason: impl Into<String>) {
+        self.set(name, Condition { ok: false, blocks: true, reason: reason.into() });
+    }
+
+    fn set(&self, name: &str, condition: Condition) {
+        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = conditions.insert(name.to_owned(), condition.clone());
+        drop(conditions);
+        if before.as_ref() != Some(&condition) {
+            if condition.ok {
+                tracing::debug!(condition = name, reason = condition.reason, "condition is well");
+            } else {
+                tracing::warn!(
+                    condition = name,
+                    blocks = condition.blocks,
+                    reason = condition.reason,
+                    "condition is not well"
+                );
+            }
+        }
+    }
+
+    /// Whether nothing blocks.
+    pub fn is_ready(&self) -> bool {
+        self.snapshot().values().all(|c| c.ok || !c.blocks)
+    }
+
+    /// All conditions by name.
+    pub fn snapshot(&self) -> BTreeMap<String, Condition> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_blocking_condition_makes_it_not_ready() {
+        let health = Health::default();
+        assert!(health.is_ready());
+        health.degraded("subscription", "not confirmed yet");
+        assert!(health.is_ready());
+        health.blocked("store", "disk full");
+        assert!(!health.is_ready());
+        health.ok("store", "");
+        assert!(health.is_ready());
+    }
+}

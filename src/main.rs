@@ -1,0 +1,3 @@
+//! The process edge: command line and exit codes.
+
+fn main() {}

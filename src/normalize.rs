@@ -1,0 +1,1 @@
+//! Pure: record to event.

@@ -1,0 +1,1 @@
+//! S3 records as producers send them.

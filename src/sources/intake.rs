@@ -1,0 +1,1 @@
+//! From a verified notification to the queue.

@@ -1,0 +1,1 @@
+//! Logs: `tracing` to standard error, as JSON or text.

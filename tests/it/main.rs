@@ -1,0 +1,1 @@
+//! All integration tests, as one binary: real sockets on port 0, a real disk.

@@ -1,1 +1,240 @@
-//! From a verified notification to the queue.
+//! From a verified notification to the queue: the one way in that all sources share.
+//!
+//! What is genuine is never refused here for what it says: a foreign bucket is dropped and audited, an unwanted event is
+//! counted, what cannot be understood is set aside among the dead letters (hard case 10). Only the queue may refuse, and that
+//! is trouble of our own.
+
+use std::sync::Arc;
+
+use crate::clock::UnixMillis;
+use crate::config::{Format, Instance, NonS3};
+use crate::event::{Event, Origin};
+use crate::normalize::{self, Context};
+use crate::queue::{Append, Appended, NewDelivery, Queue, QueueError, SetAside, memory_key};
+use crate::record::{self, Body, Dialect, Malformed};
+use crate::telemetry::Metrics;
+
+/// A notification whose genuineness its source has proven.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// How it came.
+    pub origin: Origin,
+    /// The producer's dialect, fixed by configuration.
+    pub dialect: Dialect,
+    /// Topic, queue or route.
+    pub topic: &'a str,
+    /// Region that the topic is in, where it has one.
+    pub topic_region: Option<&'a str>,
+    /// The notification's id: what a producer repeats when it sends again.
+    pub message_id: Option<&'a str>,
+    /// What S3 said: records, a test event, or something else.
+    pub message: &'a str,
+    /// The notification as it came, for `POSTERN_FORMAT=sns`.
+    pub envelope: &'a str,
+    /// When it arrived.
+    pub received_at: UnixMillis,
+}
+
+/// What became of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Genuine, and nothing in it is for anybody: filtered, of a foreign bucket, or empty.
+    Dropped,
+    /// It had been accepted before.
+    Duplicate,
+    /// At least one event is owed now.
+    Queued,
+    /// Kept among the dead letters.
+    SetAside,
+    /// S3's test event: heard, not relayed.
+    TestEvent,
+}
+
+impl Accepted {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Duplicate => "duplicate",
+            Self::Queued => "accepted",
+            Self::SetAside => "set_aside",
+            Self::TestEvent => "test_event",
+        }
+    }
+}
+
+/// Turns proven notifications into owed deliveries.
+pub struct Desk {
+    queue: Arc<dyn Queue>,
+    metrics: Metrics,
+    non_s3: NonS3,
+    keeps_envelope: bool,
+}
+
+impl Desk {
+    /// A desk in front of `queue`.
+    pub fn new(queue: Arc<dyn Queue>, metrics: Metrics, non_s3: NonS3, format: Format) -> Self {
+        Self { queue, metrics, non_s3, keeps_envelope: format == Format::Sns }
+    }
+
+    /// Makes what `notice` says durable for each of `instances`, all in one transaction.
+    ///
+    /// # Errors
+    /// [`QueueError`] when nothing was stored; the caller answers 503 and the producer sends again.
+    pub async fn accept(&self, instances: &[Arc<Instance>], notice: Notice<'_>) -> Result<Accepted, QueueError> {
+        let body = record::parse(notice.message);
+        if let Ok(Body::TestEvent(test)) = &body {
+            for instance in instances {
+                Metrics::count(&self.metrics.events, &instance.name, "test_event", 1);
+            }
+            tracing::info!(source = notice.origin.as_str(), topic = notice.topic, bucket = test.bucket, "S3 sent its test event");
+            return Ok(Accepted::TestEvent);
+        }
+
+        let mut append = Append {
+            message: notice
+                .message_id
+                .map(|id| memory_key(&[b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()])),
+            received_at: notice.received_at,
+            deliveries: Vec::new(),
+            set_aside: Vec::new(),
+        };
+        for instance in instances {
+            self.take(instance, &notice, &body, &mut append);
+        }
+        if append.deliveries.is_empty() && append.set_aside.is_empty() {
+            return Ok(Accepted::Dropped);
+        }
+
+        // Kept for counting: the queue takes the vectors, and counts of what was stored are known only after it answered.
+        let names: Vec<Arc<str>> = append.deliveries.iter().map(|d| Arc::clone(&d.instance)).collect();
+        let aside: Vec<(Arc<str>, &'static str, String)> =
+            append.set_aside.iter().map(|s| (Arc::clone(&s.instance), s.reason, s.detail.clone())).collect();
+        let appended = self.queue.append(append).await?;
+        self.count(&names, &aside, &appended, &notice);
+        Ok(match appended {
+            Appended { duplicate_message: true, .. } => Accepted::Duplicate,
+            Appended { queued: 1.., .. } => Accepted::Queued,
+            Appended { set_aside: 1.., .. } => Accepted::SetAside,
+            _ => Accepted::Duplicate,
+        })
+    }
+
+    fn take(&self, instance: &Arc<Instance>, notice: &Notice<'_>, body: &Result<Body<'_>, Malformed>, append: &mut Append) {
+        let instance_id = instance.id.to_string();
+        let context = Context {
+            instance_id: &instance_id,
+            origin: notice.origin,
+            dialect: notice.dialect,
+            topic: Some(notice.topic),
+            message_id: notice.message_id,
+            received_at: notice.received_at,
+            notification: self.keeps_envelope.then_some(notice.envelope),
+        };
+        match body {
+            Ok(Body::Records(records)) => {
+                for record in records {
+                    match record {
+                        Ok(record) => {
+                            let event = normalize::event(record, &context);
+                            if self.wanted(instance, notice, &event) {
+                                append.deliveries.push(NewDelivery { instance: Arc::clone(instance).name.clone(), event });
+                            }
+                        }
+                        Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
+                    }
+                }
+            }
+            // Answered before this was called.
+            Ok(Body::TestEvent(_)) => {}
+            Err(malformed) if malformed.is_foreign() && self.non_s3 == NonS3::Relay => {
+                let event = normalize::generic(notice.message, &context);
+                append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event });
+            }
+            Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
+        }
+    }
+
+    fn set_aside(
+        &self,
+        instance: &Instance,
+        malformed: &Malformed,
+        context: &Context<'_>,
+        notice: &Notice<'_>,
+        append: &mut Append,
+    ) {
+        append.set_aside.push(SetAside {
+            instance: Arc::clone(&instance.name),
+            reason: malformed.reason(),
+            detail: malformed.to_string(),
+            event: normalize::generic(notice.message, context),
+        });
+    }
+
+    /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right.
+    fn wanted(&self, instance: &Instance, notice: &Notice<'_>, event: &Event) -> bool {
+        if !instance.buckets.is_empty() && !instance.buckets.contains(&event.bucket) {
+            Metrics::count(&self.metrics.events, &instance.name, "foreign_bucket", 1);
+            // A topic's signature proves the topic, not S3: whoever may publish to it can write such a record.
+            tracing::warn!(
+                instance = &*instance.name,
+                topic = notice.topic,
+                bucket = event.bucket,
+                message_id = notice.message_id,
+                "dropped a record of a bucket that this instance does not accept (POSTERN_BUCKETS)"
+            );
+            return false;
+        }
+        if let (Some(topic_region), Some(region)) = (notice.topic_region, event.region.as_deref())
+            && !region.is_empty()
+            && region != topic_region
+        {
+            Metrics::count(&self.metrics.events, &instance.name, "region_mismatch", 1);
+            tracing::warn!(
+                instance = &*instance.name,
+                topic = notice.topic,
+                region,
+                message_id = notice.message_id,
+                "a record names another region than its topic; S3 publishes only within a region"
+            );
+        }
+        let wanted = instance.objects.matches(event.object_type.as_str(), &event.event_name, &event.key);
+        if !wanted {
+            Metrics::count(&self.metrics.events, &instance.name, "filtered", 1);
+        }
+        wanted
+    }
+
+    fn count(
+        &self,
+        names: &[Arc<str>],
+        aside: &[(Arc<str>, &'static str, String)],
+        appended: &Appended,
+        notice: &Notice<'_>,
+    ) {
+        if appended.duplicate_message {
+            for name in names {
+                Metrics::count(&self.metrics.events, name, "duplicate", 1);
+            }
+            return;
+        }
+        // The queue tells how many were duplicates, not which; with several instances they are booked in order.
+        let mut duplicates = appended.duplicates;
+        for name in names {
+            let outcome = if duplicates > 0 { "duplicate" } else { "queued" };
+            duplicates = duplicates.saturating_sub(1);
+            Metrics::count(&self.metrics.events, name, outcome, 1);
+        }
+        for (name, reason, detail) in aside {
+            Metrics::count(&self.metrics.events, name, "set_aside", 1);
+            tracing::warn!(
+                instance = &**name,
+                topic = notice.topic,
+                message_id = notice.message_id,
+                reason,
+                detail,
+                "set a genuine message aside that is no S3 event (postern events --state dead)"
+            );
+        }
+    }
+}

@@ -6,4 +6,5 @@ pub mod confirm;
 pub mod message;
 pub mod source;
 pub mod url;
+pub mod verifier;
 pub mod verify;

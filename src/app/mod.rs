@@ -1,1 +1,239 @@
-//! Wiring.
+//! The only wiring: [`bind`] opens the store and the sockets, [`App::run`] runs everything until it is told to end.
+//!
+//! Sockets are bound and the store is locked before anything runs, so that a start that cannot succeed fails at once, with the
+//! reason, and a start that succeeded can be asked for its addresses.
+
+#[cfg(feature = "aws")]
+mod accounts;
+mod ending;
+mod parts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+
+use crate::admin::{self, Admin};
+use crate::clock::{Clock, ClockSkew, SystemClock};
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::egress::{self, Client};
+use crate::health::Health;
+use crate::listener::{self, Listener};
+use crate::queue::embedded::{self, Embedded};
+use crate::queue::{Queue, QueueError};
+use crate::shutdown::{self, Phase, Shutdown};
+use crate::sources::intake::Desk;
+use crate::sources::sns::certs::CertificateStore;
+use crate::sources::sns::confirm::Confirmer;
+use crate::sources::sns::source::SnsSource;
+use crate::sources::sns::verifier::Verifier;
+use crate::telemetry::Metrics;
+
+pub use ending::Ending;
+
+/// Why the sidecar could not start. The text says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin socket could not be bound.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The intake socket could not be bound.
+    #[error(transparent)]
+    Bind(#[from] listener::BindError),
+    /// Outgoing HTTP could not be set up.
+    #[error(transparent)]
+    Egress(#[from] egress::OptionsError),
+    /// A file named by a setting could not be read.
+    #[error("{variable}: {path} cannot be read ({cause}); check the path and its permissions")]
+    File {
+        /// Name of the setting.
+        variable: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] embedded::OpenError),
+    /// The store could not be read.
+    #[error("the store cannot be read: {0}")]
+    Store(#[from] QueueError),
+    /// The listener's certificate is not usable.
+    #[error(transparent)]
+    Tls(#[from] listener::TlsError),
+    /// The trust anchor is not usable.
+    #[error("POSTERN_SNS_TRUST_ANCHOR_FILE: {0}")]
+    TrustAnchor(String),
+}
+
+/// A part of the sidecar ended although nobody told it to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} ended unexpectedly")]
+pub struct RunError(&'static str);
+
+/// A sidecar whose sockets and store are open.
+pub struct App {
+    config: Config,
+    health: Arc<Health>,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    queue: Arc<Embedded>,
+    tls: Option<listener::TlsAcceptorHandle>,
+    intake: Listener,
+    admin: Admin,
+    certificates: Arc<CertificateStore>,
+    confirmer: Arc<Confirmer>,
+    source: Arc<SnsSource>,
+    dispatcher: Dispatcher,
+}
+
+/// Opens everything that can fail at start.
+///
+/// # Errors
+/// [`StartError`] with what to do about it.
+pub async fn bind(config: Config) -> Result<App, StartError> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let health = Arc::new(Health::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+
+    let tls = config.tls.as_ref().map(listener::load).transpose()?;
+    let intake = listener::bind(config.listen).await?;
+    let admin_socket = admin::bind(config.admin_listen).await?;
+
+    let names: Vec<Arc<str>> = config.instances.iter().map(|i| Arc::clone(&i.name)).collect();
+    let queue =
+        Arc::new(Embedded::open(&config.data_dir, &config.queue, &names, Arc::clone(&clock), metrics.clone())?);
+    let shared: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
+
+    let client = Client::new(parts::egress_options(&config)?)?;
+    let skew = Arc::new(ClockSkew::default());
+    let certificates = Arc::new(parts::certificates(&config, &client, &clock, &skew, &metrics, &health)?);
+    let verifier = Verifier::new(
+        parts::policy(&config),
+        Arc::clone(&certificates),
+        Arc::clone(&clock),
+        Arc::clone(&skew),
+        metrics.clone(),
+    );
+    let topics: Vec<String> = config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.clone()).collect();
+    let confirmer = Arc::new(
+        Confirmer::new(
+            Arc::clone(&shared),
+            Arc::new(parts::caller(&config, &client)),
+            config.sns.confirm,
+            config.sns.unsubscribe,
+            &topics,
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&health),
+        )
+        .await?,
+    );
+    let desk = Arc::new(Desk::new(Arc::clone(&shared), metrics.clone(), config.sns.non_s3, config.dispatch.format));
+    let source = Arc::new(SnsSource::new(
+        &config.instances,
+        verifier,
+        Arc::clone(&confirmer),
+        desk,
+        config.sns.basic.clone(),
+        parts::dialect(&config),
+        Arc::clone(&clock),
+    ));
+    let dispatcher = Dispatcher::new(
+        &config.dispatch,
+        config.instances.clone(),
+        Arc::clone(&shared),
+        client,
+        Arc::clone(&clock),
+        metrics.clone(),
+        Arc::clone(&health),
+    );
+    let admin = Admin::new(
+        admin_socket,
+        shared,
+        Arc::clone(&health),
+        Arc::new(registry),
+        metrics.clone(),
+        config.instances.clone(),
+        config.admin_token.clone(),
+        Arc::clone(&clock),
+    );
+    Ok(App { config, health, metrics, clock, queue, tls, intake, admin, certificates, confirmer, source, dispatcher })
+}
+
+impl App {
+    /// Address of the intake; port 0 is resolved.
+    pub fn intake_addr(&self) -> SocketAddr {
+        self.intake.address()
+    }
+
+    /// Address of the admin listener; port 0 is resolved.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Runs until `endings` says to end, then shuts down in phases (hard case 18).
+    ///
+    /// # Errors
+    /// [`RunError`] when a part ended by itself; the rest was shut down in order.
+    pub async fn run(self, endings: mpsc::Receiver<Ending>) -> Result<(), RunError> {
+        let (conductor, shutdown) = shutdown::channel();
+        parts::announce(&self.config, self.intake.address(), self.admin.address(), &self.metrics, &self.health, &*self.queue);
+        let progress = self.dispatcher.progress();
+        let mut parts = tokio::task::JoinSet::new();
+
+        parts.spawn(named("admin", self.admin.serve(shutdown.clone())));
+        parts.spawn(named("dispatch", self.dispatcher.run(shutdown.clone())));
+        parts.spawn(named(
+            "listener",
+            self.intake.serve(
+                self.tls.clone(),
+                Arc::new(parts::Routes::new(self.source, shutdown.clone())),
+                self.metrics.clone(),
+                self.config.trusted_proxies.clone(),
+                shutdown.clone(),
+            ),
+        ));
+        // These end by themselves or with the phases; their end is no failure.
+        let mut helpers = tokio::task::JoinSet::new();
+        helpers.spawn(Arc::clone(&self.confirmer).run(shutdown.clone()));
+        let certificates = Arc::clone(&self.certificates);
+        helpers.spawn(until_stopping(shutdown.clone(), async move { certificates.prefetch_issuers().await }));
+        if let (Some(handle), Some(files)) = (self.tls, self.config.tls.clone()) {
+            helpers.spawn(listener::watch(
+                handle,
+                files,
+                listener::RELOAD_INTERVAL,
+                Arc::clone(&self.health),
+                self.metrics.clone(),
+                Arc::clone(&self.clock),
+                shutdown.clone(),
+            ));
+        }
+        helpers.spawn(parts::watch_store(Arc::clone(&self.queue), Arc::clone(&self.health), shutdown));
+
+        let result = ending::conduct(&conductor, endings, &mut parts, progress, &self.health, self.config.drain_timeout).await;
+        conductor.enter(Phase::Stopping);
+        ending::join(parts).await;
+        helpers.shutdown().await;
+        self.queue.close().await;
+        tracing::info!(phase = "stopped", "the store is closed; what is owed is kept");
+        result
+    }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}
+
+async fn until_stopping(mut shutdown: Shutdown, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = shutdown.reached(Phase::Stopping) => {}
+    }
+}

@@ -1,0 +1,214 @@
+//! What the wiring makes from the configuration, piece by piece.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StartError;
+use crate::clock::{Clock, ClockSkew, UnixMillis};
+use crate::config::{CallbackUrl, ChainPolicy, Config};
+use crate::egress::{Call, Client, Options, ProxySettings};
+use crate::health::Health;
+use crate::listener::{Intake, Source};
+use crate::queue::embedded::Embedded;
+use crate::queue::{Pending, Queue};
+use crate::record::{Dialect, SequencerKind};
+use crate::shutdown::{Phase, Shutdown};
+use crate::sources::sns::certs::{CertificateStore, Fetch, FetchError, Fetched};
+use crate::sources::sns::chain::Trust;
+use crate::sources::sns::confirm::SnsCaller;
+use crate::sources::sns::source::SnsSource;
+use crate::sources::sns::verify::Policy;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Setting;
+
+/// Idle connections kept to a callback: as many as attempts may be in flight is never too many.
+fn idle_per_host(config: &Config) -> usize {
+    config.dispatch.concurrency
+}
+
+fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path).map_err(|cause| StartError::File { variable, path: path.display().to_string(), cause })
+}
+
+/// Outgoing HTTP as the configuration says.
+pub(super) fn egress_options(config: &Config) -> Result<Options, StartError> {
+    let mut extra_ca_pem = Vec::new();
+    if let Some(path) = &config.egress_ca_file {
+        extra_ca_pem.push(read("POSTERN_EGRESS_CA_FILE", path)?);
+    }
+    // The anchor of another SNS is also trusted for TLS to it (DESIGN, settings).
+    if let (Some(_), Some(path)) = (&config.sns.endpoint, &config.sns.trust_anchor_file) {
+        extra_ca_pem.push(read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?);
+    }
+    Ok(Options { extra_ca_pem, idle_per_host: idle_per_host(config), proxy: ProxySettings::from_env() })
+}
+
+/// The store of signing certificates.
+pub(super) fn certificates(
+    config: &Config,
+    client: &Client,
+    clock: &Arc<dyn Clock>,
+    skew: &Arc<ClockSkew>,
+    metrics: &Metrics,
+    health: &Arc<Health>,
+) -> Result<CertificateStore, StartError> {
+    let trust = match &config.sns.trust_anchor_file {
+        Some(path) => Trust::from_pem(&read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?).map_err(StartError::TrustAnchor)?,
+        None => Trust::amazon(),
+    };
+    Ok(CertificateStore::new(
+        trust,
+        config.sns.chain,
+        Some(config.data_dir.join("certificates")),
+        Arc::new(EgressFetch(client.clone())),
+        Arc::clone(clock),
+        Arc::clone(skew),
+        metrics.clone(),
+        Arc::clone(health),
+    ))
+}
+
+/// Certificates and issuers come through the one outgoing client.
+struct EgressFetch(Client);
+
+impl Fetch for EgressFetch {
+    fn get<'a>(
+        &'a self,
+        url: &'a url::Url,
+        max_bytes: usize,
+        timeout: Duration,
+    ) -> Pending<'a, Result<Fetched, FetchError>> {
+        Box::pin(async move {
+            let target = CallbackUrl::Http(url.clone());
+            let reply = self
+                .0
+                .call(Call {
+                    method: hyper::Method::GET,
+                    url: &target,
+                    headers: hyper::HeaderMap::new(),
+                    body: hyper::body::Bytes::new(),
+                    timeout,
+                    max_answer: max_bytes,
+                    refuse_longer: true,
+                })
+                .await
+                .map_err(|error| FetchError::from_call(&error))?;
+            let date = reply.headers.get(hyper::header::DATE).and_then(|v| v.to_str().ok()).and_then(UnixMillis::parse_http_date);
+            Ok(Fetched { status: reply.status.as_u16(), body: reply.body.to_vec(), date })
+        })
+    }
+}
+
+/// What verification demands.
+pub(super) fn policy(config: &Config) -> Policy {
+    Policy {
+        topics: config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.iter().cloned()).collect(),
+        min_signature_version: config.sns.min_signature_version,
+        max_age: config.sns.max_age,
+        endpoint: config.sns.endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
+    }
+}
+
+/// Amazon's dialect; an SNS other than Amazon's has no sequencer to rely on (hard case 1).
+pub(super) fn dialect(config: &Config) -> Dialect {
+    match config.sns.endpoint {
+        Some(_) => Dialect { sequencer: SequencerKind::None, ..Dialect::AWS },
+        None => Dialect::AWS,
+    }
+}
+
+/// The one who confirms subscriptions.
+pub(super) fn caller(config: &Config, client: &Client) -> SnsCaller {
+    let endpoint = config.sns.endpoint.as_ref().map(|endpoint| endpoint.url.clone());
+    #[cfg(feature = "aws")]
+    let accounts = super::accounts::of(config);
+    #[cfg(not(feature = "aws"))]
+    let accounts = Vec::new();
+    SnsCaller::new(client.clone(), endpoint, accounts)
+}
+
+/// The routes of the intake (DESIGN, Routes).
+pub(super) struct Routes {
+    sns: Arc<dyn Source>,
+    shutdown: Shutdown,
+}
+
+impl Routes {
+    pub(super) fn new(sns: Arc<SnsSource>, shutdown: Shutdown) -> Self {
+        Self { sns, shutdown }
+    }
+}
+
+impl Intake for Routes {
+    fn route(&self, path: &str) -> Option<Arc<dyn Source>> {
+        (path == "/sns").then(|| Arc::clone(&self.sns))
+    }
+
+    fn refusing(&self) -> Option<&'static str> {
+        (self.shutdown.phase() >= Phase::Draining).then_some("shutting_down")
+    }
+}
+
+/// Says at every start what is open, and what an operator should know about it.
+pub(super) fn announce(
+    config: &Config,
+    intake: std::net::SocketAddr,
+    admin: std::net::SocketAddr,
+    metrics: &Metrics,
+    health: &Health,
+    queue: &Embedded,
+) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut weakened = |setting: &'static str, is: bool| {
+        metrics.weakened.get_or_create(&Setting { setting }).set(i64::from(is));
+    };
+    weakened("POSTERN_SNS_ENDPOINT_URL", config.sns.endpoint.is_some());
+    weakened("POSTERN_SNS_TRUST_ANCHOR_FILE", config.sns.trust_anchor_file.is_some());
+    weakened("POSTERN_SNS_CHAIN", config.sns.chain != ChainPolicy::Enforce);
+    weakened("POSTERN_TLS", config.tls.is_none());
+    if let Some(kind) = queue.volatile_filesystem() {
+        metrics.volatile_data_dir.set(1);
+        let reason = format!(
+            "the data directory {} is on {kind}: what is owed does not outlive the container; mount a volume there",
+            config.data_dir.display()
+        );
+        tracing::warn!("{reason}");
+        health.degraded("data directory", reason);
+    }
+    for instance in &config.instances {
+        tracing::info!(
+            instance = &*instance.name,
+            id = instance.id,
+            enabled = instance.enabled,
+            topics = instance.topics.join(","),
+            callback = %instance.callback,
+            "instance"
+        );
+    }
+    tracing::info!(
+        intake = %intake,
+        tls = config.tls.is_some(),
+        admin = %admin,
+        data_dir = %config.data_dir.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "postern is open"
+    );
+}
+
+/// Keeps the condition `store` true.
+pub(super) async fn watch_store(queue: Arc<Embedded>, health: Arc<Health>, mut shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.reached(Phase::Stopping) => return,
+        }
+        match queue.stats().refusing {
+            None => health.ok("store", "accepts"),
+            Some(error) => health.blocked("store", error.to_string()),
+        }
+    }
+}

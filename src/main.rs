@@ -1,3 +1,9 @@
-//! The process edge: command line and exit codes.
+//! The process edge: the command line goes in, an exit code comes out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One provider for the whole process, before anything can ask for another.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    postern::cli::main()
+}

@@ -1,1 +1,78 @@
-//! The command line.
+//! The command line. Each command has its own file; this one only tells them apart.
+
+pub mod demo;
+pub mod events;
+pub mod serve;
+pub mod simulate;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A wrong command line or configuration: `EX_USAGE` of sysexits.
+pub const EXIT_USAGE: u8 = 64;
+
+/// A start that failed for a reason outside the configuration, such as a port in use: `EX_UNAVAILABLE`.
+pub const EXIT_UNAVAILABLE: u8 = 69;
+
+/// The event sidecar: proves S3 change notifications genuine, keeps them on disk until they are delivered, and POSTs them, signed, to the app beside it.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, max_term_width = 110, after_help = "Without a command, `serve`. Settings are environment variables: see `postern serve --help`.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar
+    #[command(after_long_help = serve::settings_help())]
+    Serve(serve::Args),
+    /// Show everything on this machine: a signing SNS, the sidecar, and an app that checks signatures
+    Demo(demo::Args),
+    /// Send signed notifications, duplicates and forgeries to a sidecar
+    Simulate(simulate::Args),
+    /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
+    Verify(verify::Args),
+    /// List what is owed, delivered, dead
+    Events(events::ListArgs),
+    /// Send dead or superseded events again
+    Replay(events::ChangeArgs),
+    /// Give up owed or dead events on purpose
+    Discard(events::ChangeArgs),
+}
+
+/// Reads the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // clap's own code for a wrong command line is 2; `verify` promises that, everything else is 64.
+            let verify = std::env::args_os().nth(1).is_some_and(|arg| arg == "verify");
+            return match (error.use_stderr(), verify) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, true) => ExitCode::from(2),
+                (true, false) => ExitCode::from(EXIT_USAGE),
+            };
+        }
+    };
+    match cli.command.unwrap_or(Command::Serve(serve::Args {})) {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Events(args) => events::list(&args),
+        Command::Replay(args) => events::replay(&args),
+        Command::Discard(args) => events::discard(&args),
+    }
+}
+
+/// The runtime of a command: as many workers as there are cores, small stacks for blocking work.
+///
+/// # Errors
+/// An [`std::io::Error`] when the system gives no threads.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(8).build()
+}

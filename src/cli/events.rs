@@ -1,0 +1,275 @@
+//! `postern events`, `replay` and `discard`: what is owed, delivered, dead; send again; give up on purpose.
+//!
+//! A listing reads the store beside a running sidecar. A change needs the store's owner: the running sidecar by its admin API, or
+//! this command itself while none runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+use prometheus_client::registry::Registry;
+
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
+use crate::clock::{Clock, SystemClock, UnixMillis};
+use crate::config::{CallbackUrl, QueueConfig, env};
+use crate::egress::{Call, Client, Options};
+use crate::queue::embedded::{self, Embedded, OpenError};
+use crate::queue::{Filter, Queue, Row, State};
+use crate::secret::Secret;
+use crate::telemetry::Metrics;
+
+/// Which deliveries.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Selection {
+    /// States, comma-separated: owed, delivered, dead, superseded, discarded
+    #[arg(long, value_delimiter = ',', value_parser = parse_state)]
+    state: Vec<State>,
+    /// Name of the instance
+    #[arg(long)]
+    instance: Option<String>,
+    /// Bucket
+    #[arg(long)]
+    bucket: Option<String>,
+    /// Key; a prefix where it ends in `*`
+    #[arg(long)]
+    key: Option<String>,
+    /// Event id (20 characters)
+    #[arg(long)]
+    id: Option<String>,
+    /// Accepted at or after: a time such as 2026-02-21T16:00:00Z, or an age such as 2h
+    #[arg(long, value_parser = parse_time)]
+    since: Option<UnixMillis>,
+    /// Accepted before: a time or an age
+    #[arg(long, value_parser = parse_time)]
+    until: Option<UnixMillis>,
+    /// Directory of the store [default: POSTERN_DATA_DIR, else /var/lib/postern]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+/// `postern events`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ListArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Rows at most
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// One JSON object a line, with every attempt
+    #[arg(long)]
+    json: bool,
+}
+
+/// `postern replay` and `postern discard`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Everything that can be: needed where nothing narrows the selection
+    #[arg(long)]
+    all: bool,
+}
+
+fn parse_state(text: &str) -> Result<State, String> {
+    [State::Owed, State::Delivered, State::Dead, State::Superseded, State::Discarded]
+        .into_iter()
+        .find(|state| state.as_str() == text.trim())
+        .ok_or_else(|| "a state is one of owed, delivered, dead, superseded, discarded".to_owned())
+}
+
+fn parse_time(text: &str) -> Result<UnixMillis, String> {
+    UnixMillis::parse_rfc3339(text)
+        .or_else(|| Some(SystemClock.now().minus(humantime::parse_duration(text).ok()?)))
+        .ok_or_else(|| "neither a time such as 2026-02-21T16:00:00Z nor an age such as 2h".to_owned())
+}
+
+impl Selection {
+    fn filter(&self) -> Filter {
+        Filter {
+            states: self.state.clone(),
+            instance: self.instance.clone(),
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            id: self.id.clone(),
+            since: self.since,
+            until: self.until,
+            before_seq: None,
+            limit: 0,
+        }
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| env::data_dir(&env::ProcessEnvironment))
+    }
+}
+
+/// Runs `postern events`.
+pub fn list(args: &ListArgs) -> ExitCode {
+    let dir = args.selection.data_dir();
+    let rows = embedded::open_readonly(&dir)
+        .map_err(|error| error.to_string())
+        .and_then(|store| store.list(&Filter { limit: args.limit, ..args.selection.filter() }).map_err(|e| e.to_string()));
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => {
+            eprintln!("postern events: {error}");
+            return ExitCode::from(EXIT_UNAVAILABLE);
+        }
+    };
+    if args.json {
+        for row in &rows {
+            println!("{}", serde_json::to_string(row).unwrap_or_default());
+        }
+    } else {
+        print!("{}", table(&rows));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Rows for a person: one line each, the last attempt beneath what has failed.
+fn table(rows: &[Row]) -> String {
+    use std::fmt::Write as _;
+    if rows.is_empty() {
+        return "nothing fits\n".to_owned();
+    }
+    let mut out = String::new();
+    let _ = writeln!(out, "{:<11} {:<20} {:<20} {:<8} OBJECT", "STATE", "ACCEPTED", "EVENT ID", "ATTEMPTS");
+    for row in rows {
+        let _ = writeln!(
+            out,
+            "{:<11} {:<20} {:<20} {:<8} {} {} ({})",
+            row.state.as_str(),
+            row.accepted_at.to_iso_seconds(),
+            row.event_id,
+            row.attempts,
+            clean(&row.event_name),
+            clean(&format!("{}/{}", row.bucket, row.key)),
+            clean(&row.instance),
+        );
+        if let Some(reason) = &row.reason {
+            let _ = writeln!(out, "            why: {}", clean(reason));
+        }
+        if let (State::Owed | State::Dead, Some(last)) = (row.state, row.log.last()) {
+            let status = last.status.map_or(String::new(), |s| format!(" {s}"));
+            let _ = writeln!(out, "            last: {} {}{status} {}", last.at, last.outcome, clean(&last.detail));
+        }
+        if let Some(at) = row.next_at {
+            let _ = writeln!(out, "            next: {at}");
+        }
+    }
+    out
+}
+
+/// Keys are anybody's text: control characters must not reach a terminal.
+fn clean(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// Runs `postern replay`.
+pub fn replay(args: &ChangeArgs) -> ExitCode {
+    change(args, "replay", "owed again")
+}
+
+/// Runs `postern discard`.
+pub fn discard(args: &ChangeArgs) -> ExitCode {
+    change(args, "discard", "discarded")
+}
+
+fn change(args: &ChangeArgs, what: &'static str, done: &str) -> ExitCode {
+    let filter = args.selection.filter();
+    if filter == Filter::default() && !args.all {
+        eprintln!("postern {what}: nothing narrows the selection; name an --id, --state, --instance, ... or say --all");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let result = super::runtime()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(change_store(&args.selection, filter, args.all, what)));
+    match result {
+        Ok(count) => {
+            println!("{count} {done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("postern {what}: {error}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
+}
+
+async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'static str) -> Result<u64, String> {
+    let metrics = Metrics::register(&mut Registry::default());
+    let dir = selection.data_dir();
+    match Embedded::open(&dir, &QueueConfig::default(), &[], Arc::new(SystemClock), metrics) {
+        Ok(store) => {
+            let count = match what {
+                "replay" => store.replay(filter).await,
+                _ => store.discard(filter).await,
+            };
+            store.close().await;
+            count.map_err(|error| error.to_string())
+        }
+        // A sidecar is running: it alone may write.
+        Err(OpenError::Locked { .. }) => ask_sidecar(filter, all, what).await,
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, String> {
+    let admin = env::admin(&env::ProcessEnvironment).map_err(|problems| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    let token: Secret = admin.token.ok_or(
+        "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked",
+    )?;
+    let url = CallbackUrl::parse(&format!("http://{}/deliveries/{what}", admin.address)).map_err(|e| e.to_string())?;
+    let mut body = serde_json::to_value(&filter).map_err(|error| error.to_string())?;
+    if let (true, Some(object)) = (all, body.as_object_mut()) {
+        object.insert("all".to_owned(), true.into());
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| "POSTERN_ADMIN_TOKEN holds characters that no header can carry")?;
+    bearer.set_sensitive(true);
+    headers.insert(AUTHORIZATION, bearer);
+    let client = Client::new(Options::default()).map_err(|error| error.to_string())?;
+    let reply = client
+        .call(Call {
+            method: Method::POST,
+            url: &url,
+            headers,
+            body: Bytes::from(body.to_string()),
+            timeout: Duration::from_mins(5),
+            max_answer: 64 * 1024,
+            refuse_longer: true,
+        })
+        .await
+        .map_err(|error| format!("the sidecar's admin API at {} cannot be asked: {error}", admin.address))?;
+    if reply.status != StatusCode::OK {
+        return Err(format!("the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)", reply.status));
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
+    answer["count"].as_u64().ok_or_else(|| "the sidecar's answer has no count".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_write_to_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+    }
+
+    #[test]
+    fn times_are_read_as_times_or_ages() {
+        assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(UnixMillis(1000)));
+        assert!(parse_time("2h").is_ok_and(|at| at < SystemClock.now()));
+        assert!(parse_time("soon").is_err());
+    }
+}

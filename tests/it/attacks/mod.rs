@@ -1,0 +1,12 @@
+//! The 83 rows of the attack table (`sns.md` 2.5), each over a real socket against the real sidecar. Where the design's hard cases say
+//! otherwise, they win, and the test says so.
+
+mod amazon;
+mod bench;
+mod certificates;
+mod fields;
+mod flood;
+mod payload;
+mod subscription;
+mod time_window;
+mod transport;

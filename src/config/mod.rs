@@ -4,12 +4,31 @@
 //! environment. Every problem is found before any is reported, each by the name under which the operator set it, and no
 //! secret is ever part of a message.
 
+mod callback;
+mod document;
+mod env;
+mod filter;
+mod instance;
+mod json;
+mod network;
+mod problem;
+mod process;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+mod text;
+mod topic;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
+
+pub use env::{Environment, ProcessEnvironment, load};
+pub use problem::Problem;
 
 use crate::secret::Secret;
 
@@ -40,10 +59,30 @@ pub struct Config {
     pub egress_ca_file: Option<PathBuf>,
     /// How long shutting down may take (`POSTERN_DRAIN_TIMEOUT`).
     pub drain_timeout: Duration,
+    /// What is logged, and how.
+    pub log: LogConfig,
     /// The relays. At least one; their names and numbers are distinct.
     pub instances: Vec<Arc<Instance>>,
     /// Things that are allowed but that an operator should hear of at every start.
     pub warnings: Vec<String>,
+}
+
+/// `POSTERN_LOG` and `POSTERN_LOG_FORMAT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A tracing filter that is known to parse, such as `info` or `info,postern::dispatch=debug`.
+    pub filter: String,
+    /// The form of a line; unset is text on a terminal and JSON elsewhere.
+    pub format: Option<LogFormat>,
+}
+
+/// `POSTERN_LOG_FORMAT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    Text,
 }
 
 /// The files of the listener's certificate.
@@ -242,8 +281,8 @@ pub struct Instance {
     pub buckets: Vec<String>,
 }
 
-/// `filemanagement.provider.access_key` and `.secret_key`.
-#[derive(Clone, Debug)]
+/// `filemanagement.provider.access_key` and `.secret_key`. `Debug` shows neither.
+#[derive(Clone)]
 pub struct StaticCredentials {
     /// Access key id.
     pub access_key: String,
@@ -251,8 +290,14 @@ pub struct StaticCredentials {
     pub secret_key: Secret,
 }
 
-/// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for StaticCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StaticCredentials([redacted])")
+    }
+}
+
+/// Where events go. `Debug` and `Display` leave out what may be secret: see [`CallbackUrl::parse`].
+#[derive(Clone, PartialEq, Eq)]
 pub enum CallbackUrl {
     /// `http://` or `https://`.
     Http(Url),

@@ -74,7 +74,7 @@ pub(super) fn http_url(text: &str) -> Result<Url, Wrong> {
     if !url.has_host() {
         return wrong(format!("{} names no host", quote_url(text)), ADVICE);
     }
-    if !url.username().is_empty() || url.password().is_some() || text.contains('@') && url.path().is_empty() {
+    if !url.username().is_empty() || url.password().is_some() {
         return wrong(
             "the URL holds user information",
             "move it to a basic username and password setting, where it is kept secret",

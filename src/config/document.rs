@@ -193,7 +193,8 @@ fn configuration(
         let mut files = Vec::new();
         for (key, value) in keys {
             let label = format!("{place}: {key}");
-            if key == setting.name {
+            // A repeated key is reported already.
+            if key == setting.name && direct.is_empty() {
                 match plain(setting.name, value) {
                     Ok(text) => direct.extend(text.map(|text| (label, text))),
                     Err(what) => {

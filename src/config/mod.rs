@@ -29,6 +29,7 @@ use url::Url;
 
 pub use env::{Environment, ProcessEnvironment, load};
 pub use problem::Problem;
+pub use topic::region_of as topic_region;
 
 use crate::secret::Secret;
 

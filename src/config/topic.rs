@@ -35,8 +35,8 @@ pub(super) fn name_of(arn: &str) -> &str {
     arn.rsplit(':').next().unwrap_or(arn)
 }
 
-/// The region of an ARN that passed [`topics`].
-pub(super) fn region_of(arn: &str) -> Option<&str> {
+/// The region of a topic ARN; `None` where there is no such part. `Instance::topics` have been checked and always have one.
+pub fn region_of(arn: &str) -> Option<&str> {
     arn.split(':').nth(3)
 }
 

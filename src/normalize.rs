@@ -197,4 +197,4 @@ fn as_json(message: &str) -> Box<RawValue> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

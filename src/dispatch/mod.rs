@@ -1,1 +1,4 @@
 //! Delivery.
+
+pub mod format;
+pub mod sign;

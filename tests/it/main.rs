@@ -1,1 +1,3 @@
 //! All integration tests, as one binary: real sockets on port 0, a real disk.
+
+mod golden;

@@ -31,7 +31,7 @@ fn the_javascript_receiver_hears_only_what_is_signed() {
 fn the_java_receiver_hears_only_what_is_signed() {
     check("java", &["-version"], || {
         let mut command = interpreted("java", "Receiver.java");
-        // Two short commands instead of a tuned server: a smaller heap and no second compiler start faster.
+        // Less to start: a small heap, and no optimizing compiler for a program that lives for a second.
         command.env("JDK_JAVA_OPTIONS", "-Xmx128m -XX:TieredStopAtLevel=1");
         command
     });

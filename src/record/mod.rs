@@ -151,8 +151,8 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
     }
     let message: Message<'_> = match serde_json::from_str::<Object<Message<'_>>>(message) {
         Ok(Object(message)) => message,
-        Err(error) if error.is_data() => return Err(Malformed::BadShape(error.to_string())),
-        Err(error) => return Err(Malformed::NotJson(error.to_string())),
+        Err(error) if error.is_data() => return Err(Malformed::BadShape(shown(&error))),
+        Err(error) => return Err(Malformed::NotJson(shown(&error))),
     };
     let Some(entries) = message.records else {
         return if is_test_name(&message.event) {
@@ -184,6 +184,7 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives between two lines; a box would cost each record an allocation")]
 enum Parsed<'a> {
     Record(Record<'a>),
     TestEvent(String),
@@ -191,7 +192,7 @@ enum Parsed<'a> {
 
 fn record(index: usize, raw: &RawValue) -> Result<Parsed<'_>, Malformed> {
     let bad = |problem: String| Malformed::BadRecord { index, problem };
-    let Object(entry): Object<Entry<'_>> = serde_json::from_str(raw.get()).map_err(|e| bad(e.to_string()))?;
+    let Object(entry): Object<Entry<'_>> = serde_json::from_str(raw.get()).map_err(|e| bad(shown(&e)))?;
     let Some(Object(s3)) = entry.s3 else {
         // NooBaa puts its test event among the records (s3-dialects.md 2.4).
         if is_test_name(&entry.event) || is_test_name(&entry.event_name) {
@@ -230,6 +231,18 @@ fn record(index: usize, raw: &RawValue) -> Result<Parsed<'_>, Malformed> {
         raw,
     }))
 }
+
+/// An error may quote the text that it complains of, escaped and however long that is.
+fn shown(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(MAX_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Characters of an error that are kept.
+const MAX_DETAIL: usize = 200;
 
 fn is_test_name(name: &Scalar<'_>) -> bool {
     matches!(name, Scalar::Text(text) if matches!(text.as_ref(), "s3:TestEvent" | "TestEvent"))

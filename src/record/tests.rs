@@ -195,6 +195,44 @@ fn escaped_members_are_read_as_what_they_say() {
 }
 
 #[test]
+fn a_complaint_quotes_a_bounded_part_of_the_message() {
+    let text = format!(r#"{{"Records":[{{"s3":"{}"}}]}}"#, "é".repeat(5000));
+    let detail = parse(&text).expect_err("no object").to_string();
+    assert!(detail.chars().count() < 300, "{detail}");
+    assert!(detail.starts_with("Records[0]: invalid type: string"), "{detail}");
+}
+
+#[test]
+fn records_of_other_producers_are_read() {
+    // Shapes of s3-dialects.md 2.1, 2.2, 2.4 and 2.5, with what each does differently.
+    let minio = r#"{"EventName":"s3:ObjectCreated:Put","Key":"images/a/b c.jpg","Records":[{"eventVersion":"2.0","eventSource":"minio:s3","awsRegion":"",
+        "eventTime":"2019-09-10T17:41:54Z","eventName":"s3:ObjectCreated:Put","responseElements":{"x-amz-request-id":"15C3249451E12784"},
+        "s3":{"bucket":{"name":"images"},"object":{"key":"a%2Fb+c.jpg","userMetadata":{"content-type":"image/jpeg"},"versionId":"1","sequencer":"15C32494527B46C5"}},"source":{"port":""}}]}"#;
+    let ceph = r#"{"Records":[{"eventVersion":"2.2","eventSource":"ceph:s3","awsRegion":"my-store","eventTime":"2024-02-15T10:34:23.904497Z","eventName":"ObjectCreated:Put",
+        "responseElements":{"x-amz-request-id":"87b29a21"},"s3":{"bucket":{"name":"images","id":"87"},
+        "object":{"key":"a/b+100%.jpg","size":6,"eTag":"9a7f","versionId":"","sequencer":"AFE8CD6506C2FD36","metadata":[],"tags":[]}},"eventId":"1","opaqueData":"x"}]}"#;
+    let noobaa = r#"{"Records":[{"eventVersion":"2.3","eventSource":"noobaa:s3","eventTime":"2024-02-15T10:34:23.904Z","eventName":"ObjectRemoved:Delete",
+        "s3":{"bucket":{"name":"images"},"object":{"key":"a/b+100%.jpg","size":"6","sequencer":"18dad5"}}}]}"#;
+    let versitygw = r#"{"Records":[{"eventVersion":"2.2","eventSource":"aws:s3","eventTime":"2024-02-15T12:34:23+02:00","eventName":"s3:ObjectRemoved:DeleteObjects",
+        "userIdentity":{"PrincipalId":"x"},"glacierEventData":{"restoreEventData":{}},"s3":{"bucket":{"name":"images","ownerIdentity":{"PrincipalId":"x"},"arn":"arn:aws:s3:::/images/a"},
+        "object":{"key":"a/b+100%.jpg","size":0,"eTag":null,"versionId":null,"sequencer":"1"}}}]}"#;
+    for (text, dialect, name, key, size, comparable) in [
+        (minio, Dialect::MINIO, "ObjectCreated:Put", "a/b c.jpg", None, true),
+        (ceph, Dialect::CEPH, "ObjectCreated:Put", "a/b+100%.jpg", Some(6), true),
+        (noobaa, Dialect::NOOBAA, "ObjectRemoved:Delete", "a/b+100%.jpg", Some(6), false),
+        (versitygw, Dialect::VERSITYGW, "ObjectRemoved:DeleteObjects", "a/b+100%.jpg", Some(0), false),
+    ] {
+        let record = one(text);
+        assert_eq!(record.event_name, name);
+        assert_eq!(record.bucket, "images");
+        assert_eq!(dialect.key_coding.decode(&record.key).as_deref(), Some(key));
+        assert_eq!(record.size, size);
+        let sequencer = record.sequencer.as_ref().and_then(|sent| dialect.sequencer.read(sent));
+        assert_eq!(sequencer.is_some_and(|s| s.compare(&s) == Some(std::cmp::Ordering::Equal)), comparable, "{text}");
+    }
+}
+
+#[test]
 fn keys_are_decoded_once_and_strictly() {
     use KeyCoding::{Form, Percent, Raw};
     for (coding, sent, decoded) in [

@@ -2,6 +2,9 @@
 //
 //     PORT=8080 EVENT_NOTIFICATION_SIGNATURE_KEY=... java Receiver.java
 //
+// The key may be several, one a line. To change it without a gap: give the receiver both, then Postern the new one, then
+// take the old one from the receiver.
+//
 // Answers 200 for what is proven and printed, 401 for what is not; Postern sends again whatever was not answered with 2xx.
 
 import com.sun.net.httpserver.Headers;
@@ -22,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Executors;
+import java.util.stream.Stream;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
@@ -30,18 +34,21 @@ public final class Receiver {
     private static final long MAX_AGE = 5 * 60; // seconds, in both directions: an older callback is a replay
     private static final int REMEMBERED = 10_000; // ids; Postern delivers at least once, so the same id can come again
 
-    private final SecretKeySpec key;
+    private final List<SecretKeySpec> keys;
 
     // The last ids that were handled, oldest first. An app keeps them where it keeps what it did, in one transaction.
     private final Set<String> seen = new LinkedHashSet<>();
 
-    private Receiver(String key) {
-        this.key = new SecretKeySpec(key.getBytes(StandardCharsets.UTF_8), "HmacSHA256");
+    private Receiver(List<String> keys) {
+        this.keys = keys.stream()
+                .map(key -> new SecretKeySpec(key.getBytes(StandardCharsets.UTF_8), "HmacSHA256"))
+                .toList();
     }
 
     public static void main(String[] args) throws IOException {
-        String key = System.getenv().getOrDefault("EVENT_NOTIFICATION_SIGNATURE_KEY", "");
-        if (key.isEmpty()) {
+        String given = System.getenv().getOrDefault("EVENT_NOTIFICATION_SIGNATURE_KEY", "");
+        List<String> keys = Stream.of(given.split("\n")).filter(key -> !key.isEmpty()).toList();
+        if (keys.isEmpty()) {
             System.err.println("set EVENT_NOTIFICATION_SIGNATURE_KEY to the key that Postern signs with");
             System.exit(1);
         }
@@ -49,7 +56,7 @@ public final class Receiver {
         // Postern is beside the app: nobody else needs to reach this port.
         HttpServer server = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), port), 0);
         server.setExecutor(Executors.newFixedThreadPool(8));
-        Receiver receiver = new Receiver(key);
+        Receiver receiver = new Receiver(keys);
         server.createContext("/", exchange -> {
             try (exchange) {
                 exchange.sendResponseHeaders(receiver.receive(exchange), -1);
@@ -83,25 +90,32 @@ public final class Receiver {
     /** Whether both signatures are right. {@code body} must be the bytes as they came: never parse and print them before. */
     private boolean isGenuine(Headers headers, byte[] body, long now) throws GeneralSecurityException {
         // Cloud Elements' signature covers the body alone.
-        if (!same("sha256=" + hmac(body), header(headers, "Elements-Webhook-Signature"))) {
+        if (!fitsAny("sha256=", header(headers, "Elements-Webhook-Signature"), body)) {
             return false;
         }
-        // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of a rotation;
-        // while you rotate, rely on this one alone, as the other is always by the newest key.
+        // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of Postern's.
         String id = header(headers, "webhook-id");
         String timestamp = header(headers, "webhook-timestamp");
         if (!timestamp.matches("[0-9]{1,15}") || Math.abs(now - Long.parseLong(timestamp)) > MAX_AGE) {
             return false;
         }
-        String expected = "v1," + hmac((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8), body);
+        byte[] before = (id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8);
+        return fitsAny("v1,", header(headers, "webhook-signature"), before, body);
+    }
+
+    /** Whether one of the signatures in {@code given} is by one of our keys. */
+    private boolean fitsAny(String prefix, String given, byte[]... parts) throws GeneralSecurityException {
         boolean fits = false;
-        for (String one : header(headers, "webhook-signature").split(" ")) {
-            fits |= same(expected, one); // Every one is compared, so that the time tells nothing about which fits.
+        for (SecretKeySpec key : keys) {
+            String expected = prefix + hmac(key, parts);
+            for (String one : given.split(" ")) {
+                fits |= same(expected, one); // Every pair is compared, so that the time does not tell which one fits.
+            }
         }
         return fits;
     }
 
-    private String hmac(byte[]... parts) throws GeneralSecurityException {
+    private static String hmac(SecretKeySpec key, byte[]... parts) throws GeneralSecurityException {
         Mac mac = Mac.getInstance("HmacSHA256");
         mac.init(key);
         for (byte[] part : parts) {

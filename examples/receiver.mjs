@@ -2,6 +2,9 @@
 //
 //     PORT=8080 EVENT_NOTIFICATION_SIGNATURE_KEY=... node receiver.mjs
 //
+// The key may be several, one a line. To change it without a gap: give the receiver both, then Postern the new one, then
+// take the old one from the receiver.
+//
 // Answers 200 for what is proven and printed, 401 for what is not; Postern sends again whatever was not answered with 2xx.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
@@ -11,13 +14,15 @@ const MAX_BODY = 8 * 1024 * 1024; // twenty events of the largest notification, 
 const MAX_AGE = 5 * 60; // seconds, in both directions: an older callback is a replay
 const REMEMBERED = 10_000; // ids; Postern delivers at least once, so the same id can come again
 
-const key = Buffer.from(process.env.EVENT_NOTIFICATION_SIGNATURE_KEY ?? "", "utf8");
-if (key.length === 0) {
+const keys = (process.env.EVENT_NOTIFICATION_SIGNATURE_KEY ?? "").split("\n").filter((key) => key !== "");
+if (keys.length === 0) {
   console.error("set EVENT_NOTIFICATION_SIGNATURE_KEY to the key that Postern signs with");
   process.exit(1);
 }
 
-const hmac = (...parts) => parts.reduce((mac, part) => mac.update(part), createHmac("sha256", key)).digest("base64");
+/** What the signature may be: one for each key. */
+const macs = (prefix, ...parts) =>
+  keys.map((key) => prefix + parts.reduce((mac, part) => mac.update(part), createHmac("sha256", key)).digest("base64"));
 
 /** Compares in time that depends on the lengths alone. */
 function same(expected, given) {
@@ -25,19 +30,18 @@ function same(expected, given) {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
+/** Whether one of those given is one of those expected. Every pair is compared, so that the time does not tell which. */
+const fitsAny = (expected, given) => expected.flatMap((e) => given.map((g) => same(e, g))).includes(true);
+
 /** Whether both signatures are right. `body` must be the bytes as they came: never parse and print them before. */
 function isGenuine(headers, body, now) {
   // Cloud Elements' signature covers the body alone.
-  if (!same(`sha256=${hmac(body)}`, headers["elements-webhook-signature"] ?? "")) return false;
-  // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of a rotation; while
-  // you rotate, rely on this one alone, as the other is always by the newest key.
+  if (!fitsAny(macs("sha256=", body), [headers["elements-webhook-signature"] ?? ""])) return false;
+  // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of Postern's.
   const id = headers["webhook-id"] ?? "";
   const timestamp = headers["webhook-timestamp"] ?? "";
   if (!/^[0-9]{1,15}$/.test(timestamp) || Math.abs(now - Number(timestamp)) > MAX_AGE) return false;
-  const expected = `v1,${hmac(`${id}.${timestamp}.`, body)}`;
-  // Every one is compared, so that the time tells nothing about which fits.
-  const fits = (headers["webhook-signature"] ?? "").split(" ").map((one) => same(expected, one));
-  return fits.includes(true);
+  return fitsAny(macs("v1,", `${id}.${timestamp}.`, body), (headers["webhook-signature"] ?? "").split(" "));
 }
 
 // The last ids that were handled, oldest first. An app keeps them where it keeps what it did, in one transaction.

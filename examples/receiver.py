@@ -3,6 +3,9 @@
 
     PORT=8080 EVENT_NOTIFICATION_SIGNATURE_KEY=... python3 receiver.py
 
+The key may be several, one a line. To change it without a gap: give the receiver both, then Postern the new one, then take
+the old one from the receiver.
+
 Answers 200 for what is proven and printed, 401 for what is not; Postern sends again whatever was not answered with 2xx.
 """
 
@@ -22,22 +25,24 @@ MAX_AGE = 5 * 60  # seconds, in both directions: an older callback is a replay
 REMEMBERED = 10_000  # ids; Postern delivers at least once, so the same id can come again
 
 
-def is_genuine(headers, body, key, now):
+def is_genuine(headers, body, keys, now):
     """Whether both signatures are right. `body` must be the bytes as they came: never parse and print them before."""
     # Cloud Elements' signature covers the body alone.
-    expected = b"sha256=" + base64.b64encode(hmac.digest(key, body, hashlib.sha256))
-    if not hmac.compare_digest(expected, headers.get("Elements-Webhook-Signature", "").encode()):
+    expected = [b"sha256=" + base64.b64encode(hmac.digest(key, body, hashlib.sha256)) for key in keys]
+    if not fits_any(expected, [headers.get("Elements-Webhook-Signature", "")]):
         return False
-    # Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of a rotation; while
-    # you rotate, rely on this one alone, as the other is always by the newest key.
+    # Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of Postern's.
     webhook_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16 and abs(now - int(timestamp)) <= MAX_AGE):
         return False
     signed = b".".join([webhook_id.encode(), timestamp.encode(), body])
-    expected = b"v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
-    # Every one is compared, so that the time tells nothing about which fits.
-    fits = [hmac.compare_digest(expected, one.encode()) for one in headers.get("webhook-signature", "").split(" ")]
-    return any(fits)
+    expected = [b"v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)) for key in keys]
+    return fits_any(expected, headers.get("webhook-signature", "").split(" "))
+
+
+def fits_any(expected, given):
+    # A list first: every pair is compared, so that the time tells nothing about which one fits.
+    return any([hmac.compare_digest(e, g.encode()) for e in expected for g in given])
 
 
 class Seen:
@@ -69,7 +74,7 @@ def print_events(body):
 class Receiver(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
-    key = b""
+    keys = []
     seen = Seen()
 
     def do_POST(self):
@@ -78,7 +83,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return self.answer(413)
         body = self.rfile.read(int(length))
-        if not is_genuine(self.headers, body, self.key, time.time()):
+        if not is_genuine(self.headers, body, self.keys, time.time()):
             return self.answer(401)
         try:
             self.seen.handle_once(self.headers["webhook-id"], lambda: print_events(body))
@@ -96,8 +101,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    Receiver.key = os.environ.get("EVENT_NOTIFICATION_SIGNATURE_KEY", "").encode()
-    if not Receiver.key:
+    given = os.environ.get("EVENT_NOTIFICATION_SIGNATURE_KEY", "").encode()
+    Receiver.keys = [key for key in given.split(b"\n") if key]
+    if not Receiver.keys:
         sys.exit("set EVENT_NOTIFICATION_SIGNATURE_KEY to the key that Postern signs with")
     # Postern is beside the app: nobody else needs to reach this port.
     server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8080"))), Receiver)

@@ -2,6 +2,9 @@
 //!
 //!     PORT=8080 EVENT_NOTIFICATION_SIGNATURE_KEY=... cargo run --example receiver
 //!
+//! The key may be several, one a line. To change it without a gap: give the receiver both, then Postern the new one, then
+//! take the old one from the receiver.
+//!
 //! Answers 200 for what is proven and printed, 401 for what is not; Postern sends again whatever was not answered with 2xx.
 //! It uses nothing of Postern, only hyper, ring, base64 and serde_json.
 
@@ -32,7 +35,7 @@ const MAX_AGE: u64 = 5 * 60;
 const REMEMBERED: usize = 10_000;
 
 struct Receiver {
-    key: hmac::Key,
+    keys: Vec<hmac::Key>,
     seen: Mutex<Seen>,
 }
 
@@ -45,12 +48,16 @@ struct Seen {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let key = std::env::var("EVENT_NOTIFICATION_SIGNATURE_KEY").unwrap_or_default();
-    if key.is_empty() {
+    let given = std::env::var("EVENT_NOTIFICATION_SIGNATURE_KEY").unwrap_or_default();
+    let keys: Vec<hmac::Key> = given
+        .split('\n')
+        .filter(|key| !key.is_empty())
+        .map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))
+        .collect();
+    if keys.is_empty() {
         return Err("set EVENT_NOTIFICATION_SIGNATURE_KEY to the key that Postern signs with".into());
     }
-    let receiver =
-        Arc::new(Receiver { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), seen: Mutex::default() });
+    let receiver = Arc::new(Receiver { keys, seen: Mutex::default() });
     let port: u16 = std::env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
     // Postern is beside the app: nobody else needs to reach this port.
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
@@ -98,11 +105,10 @@ impl Receiver {
         // Cloud Elements' signature covers the body alone. `verify` compares in constant time.
         let Some(tag) = header(headers, "elements-webhook-signature").strip_prefix("sha256=") else { return false };
         let Ok(tag) = STANDARD.decode(tag) else { return false };
-        if hmac::verify(&self.key, body, &tag).is_err() {
+        if !self.keys.iter().any(|key| hmac::verify(key, body, &tag).is_ok()) {
             return false;
         }
-        // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of a rotation;
-        // while you rotate, rely on this one alone, as the other is always by the newest key.
+        // Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of Postern's.
         let (id, timestamp) = (header(headers, "webhook-id"), header(headers, "webhook-timestamp"));
         if !timestamp.parse::<u64>().is_ok_and(|timestamp| now.abs_diff(timestamp) <= MAX_AGE) {
             return false;
@@ -111,7 +117,7 @@ impl Receiver {
         header(headers, "webhook-signature")
             .split(' ')
             .filter_map(|one| STANDARD.decode(one.strip_prefix("v1,")?).ok())
-            .any(|tag| hmac::verify(&self.key, &signed, &tag).is_ok())
+            .any(|tag| self.keys.iter().any(|key| hmac::verify(key, &signed, &tag).is_ok()))
     }
 
     /// Handles an id once. A handler that fails leaves no trace, and the event comes again.

@@ -13,6 +13,7 @@ use postern::event::EventId;
 use postern::secret::Secret;
 
 const KEY: &str = "schlüssel with blanks";
+const NEXT_KEY: &str = "the one after it";
 
 /// How long a program may take to start on a busy machine. Not a measure of anything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -99,16 +100,18 @@ fn hears_only_what_is_signed(command: Command) {
     renewed.push((sign::WEBHOOK_TIMESTAMP, HeaderValue::from(now() + 1)));
     assert_eq!(receiver.post(&renewed, &genuine), 401, "a time that was not signed");
 
-    // While keys are rotated the second one signs too.
-    let keys = [Secret::new(KEY), Secret::new("retiring")];
+    // During a rotation Postern may sign with two keys, and the receiver may know two.
+    let keys = [Secret::new(KEY), Secret::new("other")];
     let second = body("second");
     let rotating = sign::headers(&keys, &other, now(), second.as_bytes());
     assert_eq!(receiver.post(&rotating, &second), 200, "two keys");
+    let third = body("third");
+    assert_eq!(receiver.post(&signed(NEXT_KEY, EventId([3; 15]), 0, &third), &third), 200, "the other known key");
 
     let lines = receiver.stop();
-    assert_eq!(lines.len(), 2, "one line for each event, none for the repetition: {lines:?}");
+    assert_eq!(lines.len(), 3, "one line for each event, none for the repetition: {lines:?}");
     assert!(lines[0].starts_with("CREATED file \"a ") && lines[0].ends_with(" first"), "{lines:?}");
-    assert!(lines[1].ends_with(" second"), "{lines:?}");
+    assert!(lines[1].ends_with(" second") && lines[2].ends_with(" third"), "{lines:?}");
 }
 
 fn now() -> i64 {
@@ -128,7 +131,10 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        command.env("PORT", "0").env("EVENT_NOTIFICATION_SIGNATURE_KEY", KEY).stdout(Stdio::piped());
+        command
+            .env("PORT", "0")
+            .env("EVENT_NOTIFICATION_SIGNATURE_KEY", format!("{KEY}\n{NEXT_KEY}\n"))
+            .stdout(Stdio::piped());
         let mut child = command.spawn().expect("a program that starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let (send, lines) = channel();

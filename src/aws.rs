@@ -1,1 +1,445 @@
-//! AWS clients.
+//! AWS through its SDK: the operator's credentials, and `ConfirmSubscription` with them.
+//!
+//! The SDK brings no HTTP client of its own here: it is handed one on ring, so that the whole program has a single crypto provider.
+//! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, imds};
+use aws_sdk_sns::config::{Credentials, ProvideCredentials as _, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_sns::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_sns::operation::confirm_subscription::ConfirmSubscriptionError;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, Connector, tls};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::config::{Instance, StaticCredentials, topic_region};
+
+/// Off EC2 the metadata service is an address that never answers; nobody waits longer than this for it.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bound on finding credentials at all, which may take a call to STS.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bound on one confirmation with its two attempts; the caller repeats it until the token ends.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// What of an error's text is passed on.
+const MAX_REASON: usize = 200;
+
+/// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).
+pub struct Aws {
+    credentials: Option<StaticCredentials>,
+    region: Region,
+    endpoint: Option<Url>,
+    http: SharedHttpClient,
+    metadata: MetadataService,
+    provider: OnceCell<SharedCredentialsProvider>,
+}
+
+/// Where the metadata service is asked.
+struct MetadataService {
+    /// Its own client: a link-local address is never behind a proxy.
+    http: SharedHttpClient,
+    /// Another address than the well-known one.
+    endpoint: Option<String>,
+}
+
+/// `POSTERN_EGRESS_CA_FILE` does not hold what it should.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("POSTERN_EGRESS_CA_FILE: {0}; use PEM with one or more CA certificates")]
+pub struct BadAuthorities(&'static str);
+
+/// Why a subscription was not confirmed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfirmError {
+    /// SNS will not take this token: it is invalid or its two days are over. Asking again does not help.
+    #[error("SNS refused the token: {0}")]
+    Rejected(String),
+    /// SNS did not answer, or our credentials do not allow the call. The same token may work later, or by its URL.
+    #[error("SNS could not confirm: {0}")]
+    Unavailable(String),
+}
+
+impl Aws {
+    /// The AWS of `instance`. `endpoint` is `POSTERN_SNS_ENDPOINT_URL`; `extra_ca_pem` holds what the system does not trust but
+    /// we do: the bytes of `POSTERN_EGRESS_CA_FILE`, and of the trust anchor of another SNS. Nothing is asked or connected before the first use.
+    ///
+    /// # Errors
+    /// [`BadAuthorities`] when `extra_ca_pem` holds something else than certificates.
+    pub fn new(instance: &Instance, endpoint: Option<&Url>, extra_ca_pem: &[Vec<u8>]) -> Result<Self, BadAuthorities> {
+        check_authorities(extra_ca_pem)?;
+        let region = instance.topics.first().and_then(|arn| topic_region(arn)).or(instance.region.as_deref());
+        Ok(Self {
+            credentials: instance.credentials.clone(),
+            // Only STS is asked there; SNS itself is asked in the region of the topic at hand.
+            region: Region::new(region.unwrap_or("us-east-1").to_owned()),
+            endpoint: endpoint.cloned(),
+            http: http_client(extra_ca_pem.to_vec(), ProxyConfig::from_env),
+            metadata: MetadataService {
+                http: http_client(extra_ca_pem.to_vec(), ProxyConfig::disabled),
+                endpoint: None,
+            },
+            provider: OnceCell::new(),
+        })
+    }
+
+    /// Whether there are credentials. A missing metadata service costs a second.
+    pub async fn has_credentials(&self) -> bool {
+        let provider = self.provider().await;
+        let found = tokio::time::timeout(CREDENTIALS_TIMEOUT, provider.provide_credentials()).await;
+        matches!(found, Ok(Ok(_)))
+    }
+
+    /// Confirms the subscription of `topic_arn` with the token that SNS sent, and returns the subscription's ARN. With
+    /// `authenticate_on_unsubscribe` nobody can end the subscription without credentials of its owner.
+    ///
+    /// # Errors
+    /// [`ConfirmError`]; its text holds neither the token nor a credential.
+    pub async fn confirm_subscription(
+        &self,
+        topic_arn: &str,
+        token: &str,
+        authenticate_on_unsubscribe: bool,
+    ) -> Result<String, ConfirmError> {
+        let region =
+            topic_region(topic_arn).map_or_else(|| self.region.clone(), |region| Region::new(region.to_owned()));
+        let client = self.sns(region).await;
+        let call = client
+            .confirm_subscription()
+            .topic_arn(topic_arn)
+            .token(token)
+            .set_authenticate_on_unsubscribe(authenticate_on_unsubscribe.then(|| "true".to_owned()));
+        let answer = call.send().await.map_err(|error| judge(&error, token))?;
+        match answer.subscription_arn() {
+            // An answer about something else is not a confirmation, whoever gave it (attack table, A44).
+            Some(arn) if arn.strip_prefix(topic_arn).is_some_and(|rest| rest.starts_with(':')) => Ok(arn.to_owned()),
+            _ => Err(ConfirmError::Unavailable("the answer names no subscription of the topic".to_owned())),
+        }
+    }
+
+    async fn sns(&self, region: Region) -> aws_sdk_sns::Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(CONFIRM_TIMEOUT / 2)
+            .operation_timeout(CONFIRM_TIMEOUT)
+            .build();
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(self.http.clone())
+            .credentials_provider(self.provider().await.clone())
+            .region(region)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(timeouts)
+            .load()
+            .await;
+        // Confirming needs no permission: without credentials the call goes out unsigned (`deps.md` section 1, item 3).
+        let mut config = aws_sdk_sns::config::Builder::from(&shared).allow_no_auth();
+        if let Some(endpoint) = &self.endpoint {
+            config = config.endpoint_url(endpoint.as_str());
+        }
+        aws_sdk_sns::Client::from_conf(config.build())
+    }
+
+    async fn provider(&self) -> &SharedCredentialsProvider {
+        self.provider.get_or_init(|| self.new_provider()).await
+    }
+
+    async fn new_provider(&self) -> SharedCredentialsProvider {
+        if let Some(StaticCredentials { access_key, secret_key }) = &self.credentials {
+            return SharedCredentialsProvider::new(Credentials::new(
+                access_key,
+                secret_key.expose(),
+                None,
+                None,
+                "postern",
+            ));
+        }
+        let config = ProviderConfig::without_region().with_region(Some(self.region.clone()));
+        let mut metadata = imds::Client::builder()
+            .configure(&config.clone().with_http_client(self.metadata.http.clone()))
+            .max_attempts(1)
+            .connect_timeout(METADATA_TIMEOUT / 2)
+            .read_timeout(METADATA_TIMEOUT / 2)
+            .operation_timeout(METADATA_TIMEOUT);
+        if let Some(endpoint) = &self.metadata.endpoint {
+            // An address that is none leaves the well-known one.
+            metadata = metadata.endpoint(endpoint).unwrap_or_else(|_| imds::Client::builder());
+        }
+        let chain = DefaultCredentialsChain::builder()
+            .configure(config.with_http_client(self.http.clone()))
+            .region(self.region.clone())
+            .imds_client(metadata.build())
+            .build()
+            .await;
+        SharedCredentialsProvider::new(chain)
+    }
+}
+
+impl fmt::Debug for Aws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aws")
+            .field("region", &self.region)
+            .field("static", &self.credentials.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The SDK takes a broken certificate as a reason to panic, later; it is found here instead.
+fn check_authorities(pems: &[Vec<u8>]) -> Result<(), BadAuthorities> {
+    let mut roots = rustls::RootCertStore::empty();
+    for pem in pems {
+        let certificates: Vec<_> =
+            CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| BadAuthorities("is not PEM"))?;
+        if certificates.is_empty() {
+            return Err(BadAuthorities("holds no certificate"));
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| BadAuthorities("holds a certificate that cannot be read"))?;
+        }
+    }
+    Ok(())
+}
+
+/// An HTTP client of the SDK on ring. Trust and proxy are looked up when the first connection is made.
+fn http_client(extra_ca_pem: Vec<Vec<u8>>, proxy: fn() -> ProxyConfig) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        // The SDK insists on at least one system root where it is told to use them; an image from scratch has none.
+        let system = !rustls_native_certs::load_native_certs().certs.is_empty();
+        let mut trust = tls::TrustStore::default().with_native_roots(system);
+        for pem in &extra_ca_pem {
+            trust.add_pem_certificate(pem.as_slice());
+        }
+        let mut connector = Connector::builder();
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        let connector =
+            connector.proxy_config(proxy()).tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+        match tls::TlsContext::builder().with_trust_store(trust).build() {
+            Ok(context) => connector.tls_context(context).build(),
+            // The builder has no reason to fail for rustls; without the context only the system's authorities are trusted.
+            Err(_) => connector.build(),
+        }
+    })
+}
+
+/// Error codes that speak of our credentials and not of the token. They come with 4xx as well.
+const CREDENTIAL_CODES: [&str; 11] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "MissingAuthenticationToken",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+fn judge(error: &SdkError<ConfirmSubscriptionError>, token: &str) -> ConfirmError {
+    let SdkError::ServiceError(answered) = error else {
+        return ConfirmError::Unavailable(bounded(&aws_sdk_sns::error::DisplayErrorContext(error).to_string(), token));
+    };
+    let status = answered.raw().status().as_u16();
+    let code = answered.err().code().unwrap_or("no error code");
+    let text = format!("{status} {code}: {}", answered.err().message().unwrap_or("no message"));
+    let ours =
+        status == 401 || status == 403 || status == 429 || CREDENTIAL_CODES.contains(&code) || code.contains("Throttl");
+    if (400..500).contains(&status) && !ours {
+        ConfirmError::Rejected(bounded(&text, token))
+    } else {
+        ConfirmError::Unavailable(bounded(&text, token))
+    }
+}
+
+/// An error's text for a log: without the token, which still confirms, without control characters, and not long.
+fn bounded(text: &str, token: &str) -> String {
+    let text = if token.is_empty() { text.to_owned() } else { text.replace(token, "[token]") };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use time::OffsetDateTime;
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::simulator::authority::{Authority, Leaf, SIGNING_KEY_PEM};
+
+    const ARN: &str = "arn:aws:sns:eu-central-1:123456789012:uploads";
+    const CONFIRMED: &str = "<ConfirmSubscriptionResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><ConfirmSubscriptionResult>\
+        <SubscriptionArn>arn:aws:sns:eu-central-1:123456789012:uploads:1-2-3</SubscriptionArn></ConfirmSubscriptionResult>\
+        <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></ConfirmSubscriptionResponse>";
+
+    fn instance(credentials: bool) -> Arc<Instance> {
+        let mut env = BTreeMap::from(
+            [
+                ("POSTERN_TLS", "off"),
+                ("EVENT_SNS_TOPIC_ARN", ARN),
+                ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        if credentials {
+            env.insert("FILEMANAGEMENT_PROVIDER_ACCESS_KEY".into(), "AKIDEXAMPLE".into());
+            env.insert("FILEMANAGEMENT_PROVIDER_SECRET_KEY".into(), "hunter2".into());
+        }
+        crate::config::load(&env).expect("a configuration").instances[0].clone()
+    }
+
+    fn error(code: &str) -> String {
+        format!(
+            "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>Sender</Type><Code>{code}</Code>\
+             <Message>about t0ken</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+        )
+    }
+
+    /// Reads one request and answers it; returns its head and body.
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, status: u16, body: &str) -> String {
+        let mut request = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&request).into_owned();
+            if let Some((head, received)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+                if received.len() >= length.unwrap_or(0) {
+                    break;
+                }
+            }
+            assert_ne!(stream.read_buf(&mut request).await.expect("a request"), 0, "cut off: {text}");
+        }
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: text/xml\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.expect("an answer");
+        let _ = stream.shutdown().await;
+        String::from_utf8(request).expect("text")
+    }
+
+    /// An SNS on port 0 that gives each request the same answer, and what it was asked first.
+    async fn sns(status: u16, body: String) -> (Url, tokio::sync::mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url =
+            Url::parse(&format!("http://{}/some/path", listener.local_addr().expect("an address"))).expect("a URL");
+        let (asked, receiver) = tokio::sync::mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = asked.send(answer(stream, status, &body).await).await;
+            }
+        });
+        (url, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_subscription_is_confirmed_with_the_instances_credentials() {
+        let (url, mut asked) = sns(200, CONFIRMED.to_owned()).await;
+        let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        assert!(aws.has_credentials().await);
+        assert_eq!(aws.confirm_subscription(ARN, "t0ken", true).await, Ok(format!("{ARN}:1-2-3")));
+        let request = asked.recv().await.expect("a request");
+        for part in [
+            "POST /some/path",
+            "Action=ConfirmSubscription",
+            "Token=t0ken",
+            "AuthenticateOnUnsubscribe=true",
+            "AKIDEXAMPLE/",
+            "/eu-central-1/sns/",
+        ] {
+            assert!(request.contains(part), "{part} in {request}");
+        }
+        assert!(!request.contains("hunter2") && !format!("{aws:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_told_from_trouble_that_may_pass() {
+        for (status, code, rejected) in [
+            (400, "InvalidParameter", true),
+            (404, "NotFound", true),
+            (403, "AuthorizationError", false),
+            (400, "Throttling", false),
+            (403, "InvalidClientTokenId", false),
+            (500, "InternalError", false),
+        ] {
+            let (url, _asked) = sns(status, error(code)).await;
+            let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+            let failed = aws.confirm_subscription(ARN, "t0ken", false).await.expect_err("refused");
+            assert_eq!(matches!(failed, ConfirmError::Rejected(_)), rejected, "{failed}");
+            assert!(failed.to_string().contains(code) && !failed.to_string().contains("t0ken"), "{failed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_another_topic_and_no_answer_are_no_confirmation() {
+        let (url, _asked) = sns(200, CONFIRMED.replace("uploads", "uploads2")).await;
+        let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        assert!(matches!(aws.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+        let url = Url::parse(&format!("http://{closed}/")).expect("a URL");
+        let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        assert!(matches!(aws.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn tls_goes_through_ring_and_trusts_the_extra_authority_only_when_told() {
+        let authority = Authority::new(&Leaf::named("localhost", OffsetDateTime::now_utc())).expect("an authority");
+        let leaf = CertificateDer::from_pem_slice(authority.leaf_pem().as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(SIGNING_KEY_PEM.as_bytes()).expect("a key");
+        let server = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![leaf], key))
+            .expect("a TLS server");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that does not trust us ends the handshake.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer(stream, 200, CONFIRMED).await;
+                }
+            }
+        });
+        let url = Url::parse(&format!("https://localhost:{port}/")).expect("a URL");
+        let pem = authority.root_pem().as_bytes().to_vec();
+        let trusting = Aws::new(&instance(true), Some(&url), &[pem]).expect("an AWS");
+        assert_eq!(trusting.confirm_subscription(ARN, "t", true).await, Ok(format!("{ARN}:1-2-3")));
+        let stranger = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        assert!(matches!(stranger.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_metadata_service_that_never_answers_is_given_up() {
+        // Bound and never accepted from: connections are made by the kernel, and nothing is ever answered.
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut aws = Aws::new(&instance(false), None, &[]).expect("an AWS");
+        aws.metadata.endpoint = Some(format!("http://{}", silent.local_addr().expect("an address")));
+        if std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+            eprintln!("skipped: this environment sets AWS variables of its own");
+            return;
+        }
+        let answered = tokio::time::timeout(CREDENTIALS_TIMEOUT - METADATA_TIMEOUT, aws.has_credentials()).await;
+        assert_eq!(answered, Ok(false), "it gave up before the bound on everything");
+    }
+
+    #[test]
+    fn authorities_that_are_none_are_refused_before_the_sdk_sees_them() {
+        let bad = |pem: &str| Aws::new(&instance(true), None, &[pem.as_bytes().to_vec()]).is_err();
+        assert!(bad("oops"));
+        assert!(bad("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+        assert!(bad("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"));
+    }
+}

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::env::{Given, Values, read_bounded, unknown};
-use super::instance::{Draft, refuse_repeated};
+use super::env::unknown;
+use super::instance::Draft;
 use super::json::Json;
-use super::problem::{Problem, clean};
+use super::problem::{Problem, clean, quote};
 use super::settings;
 use super::text::list;
+use super::values::{Given, Values, read_bounded};
 
 /// Documents are a few hundred bytes; a file may hold many.
 const MAX_FILE: u64 = 4 << 20;
@@ -92,7 +93,9 @@ fn document(place: &str, json: &Json, problems: &mut Vec<Problem>, warnings: &mu
         problems.push(Problem::new(place, format!("the document is {} and not an object", json.kind()), SHAPE));
         return None;
     };
-    refuse_repeated(json, place, problems);
+    for key in json.repeated_keys() {
+        problems.push(Problem::new(place, format!("the key {} is there twice", quote(&key)), "keep one of the two"));
+    }
     let mut draft = Draft {
         values: Values::at(format!("{place}: ")),
         name: None,

@@ -84,7 +84,7 @@ fn event_pattern(entry: &str) -> Result<String, Wrong> {
     let word = |part: &&str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric());
     let fits = match parts.split_last() {
         Some((last, rest)) => {
-            rest.iter().all(|part| word(part))
+            rest.iter().all(word)
                 && word(&last.strip_suffix('*').map_or(*last, |stem| if stem.is_empty() { "any" } else { stem }))
         }
         None => false,

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hyper::header::{HeaderName, HeaderValue};
-
-use super::env::{Reader, Values};
-use super::json::{self, Json};
+use super::delivery::{CALLBACK, Delivery, SIGNATURE_KEY, delivery};
 use super::problem::{Problem, clean, quote};
-use super::process::{basic, flag};
+use super::process::flag;
 use super::text::{Wrong, list, number, wrong};
-use super::{Basic, CallbackUrl, Instance, ObjectFilter, StaticCredentials, callback, document, topic};
+use super::values::{Reader, Values};
+use super::{Instance, ObjectFilter, StaticCredentials, document, topic};
 use crate::secret::Secret;
 
 /// What one place says of one instance.
@@ -35,21 +33,7 @@ struct Shared {
     user_id: u64,
 }
 
-/// Where events go and how the callback is proven: one thing, because a document takes it from the environment whole or not at all.
-#[derive(Clone)]
-struct Delivery {
-    callback: CallbackUrl,
-    signature_keys: Vec<Secret>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    basic: Option<Basic>,
-}
-
 const TOPIC: &str = "event.sns.topic.arn";
-const CALLBACK: &str = "event.notification.callback.url";
-const HEADERS: &str = "event.notification.callback.headers";
-const SIGNATURE_KEY: &str = "event.notification.signature.key";
-const USERNAME: &str = "event.notification.basic.username";
-const PASSWORD: &str = "event.notification.basic.password";
 
 /// Settings that mean nothing without an instance of the environment's own. The callback's are defaults of documents.
 const OWN: [&str; 14] = [
@@ -265,58 +249,6 @@ fn warn(
     }
 }
 
-/// Reads the callback and its proof; what is not set comes from `inherited`.
-fn delivery(reader: &mut Reader<'_>, inherited: Option<&Delivery>) -> Option<Delivery> {
-    let callback = reader.read(CALLBACK, CallbackUrl::parse);
-    let keys = signature_keys(reader);
-    let basic = basic(reader, USERNAME, PASSWORD).or_else(|| inherited.and_then(|from| from.basic.clone()));
-    let headers = headers(reader, basic.is_some());
-    Some(Delivery {
-        callback: callback.or_else(|| inherited.map(|from| from.callback.clone()))?,
-        signature_keys: keys.or_else(|| inherited.map(|from| from.signature_keys.clone())).unwrap_or_default(),
-        headers: headers.or_else(|| inherited.map(|from| from.headers.clone())).unwrap_or_default(),
-        basic,
-    })
-}
-
-/// One key, or two lines with one each in a file during a rotation (hard case 13).
-fn signature_keys(reader: &mut Reader<'_>) -> Option<Vec<Secret>> {
-    let given = reader.values.get(SIGNATURE_KEY)?;
-    if !given.lines {
-        return Some(vec![Secret::new(given.text.as_str())]);
-    }
-    let keys: Vec<&str> = given.text.lines().filter(|line| !line.is_empty()).collect();
-    if keys.len() > 2 {
-        reader.refuse(
-            SIGNATURE_KEY,
-            format!("there are {} keys", keys.len()),
-            "keep the new one and, during a rotation, the old one, one a line",
-        );
-        return None;
-    }
-    Some(keys.into_iter().map(Secret::new).collect())
-}
-
-fn headers(reader: &mut Reader<'_>, basic: bool) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    const ADVICE: &str = r#"use a JSON object of strings, such as {"X-Team": "media"}"#;
-    let json = reader.read(HEADERS, |text| Json::parse(text).map_err(|what| (what, ADVICE.to_owned())))?;
-    let Json::Object(members) = &json else {
-        reader.refuse(HEADERS, format!("is {} and not an object", json.kind()), ADVICE);
-        return None;
-    };
-    let pairs = members.iter().map(|(name, value)| {
-        let value = if let Json::Text(text) = value { Some(text.as_str()) } else { None };
-        (name.as_str(), value)
-    });
-    match callback::headers(pairs, basic) {
-        Ok(headers) => Some(headers),
-        Err(problems) => {
-            problems.into_iter().for_each(|(what, advice)| reader.refuse(HEADERS, what, advice));
-            None
-        }
-    }
-}
-
 fn topics(reader: &mut Reader<'_>, enabled: bool) -> Vec<String> {
     const NAME: &str = "event.sns.topic.name";
     if !reader.values.is_set(TOPIC) {
@@ -441,14 +373,6 @@ fn distinct(found: &[(String, Instance)], problems: &mut Vec<Problem>) {
                 "rename one of them, or set POSTERN_INSTANCE_ID for the environment's",
             ));
         }
-    }
-}
-
-/// What a list of repeated JSON keys is reported as.
-pub(super) fn refuse_repeated(json: &Json, name: &str, problems: &mut Vec<Problem>) {
-    for key in json.repeated_keys() {
-        let (what, advice) = json::repeated(&key);
-        problems.push(Problem::new(name, what, advice));
     }
 }
 

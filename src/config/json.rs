@@ -5,16 +5,14 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::problem::quote;
-
 /// A JSON value. Numbers are kept as text: where a number is meant, text is read anyway.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Json {
     Bool(bool),
-    List(Vec<Json>),
+    List(Vec<Self>),
     Null,
     Number(String),
-    Object(Vec<(String, Json)>),
+    Object(Vec<(String, Self)>),
     Text(String),
 }
 
@@ -102,11 +100,6 @@ impl fmt::Display for Json {
             }
         }
     }
-}
-
-/// Says of a list of repeated keys what is wrong.
-pub(super) fn repeated(key: &str) -> (String, String) {
-    (format!("the key {} is there twice", quote(key)), "keep one of the two".to_owned())
 }
 
 impl<'de> Deserialize<'de> for Json {

@@ -5,6 +5,7 @@
 //! secret is ever part of a message.
 
 mod callback;
+mod delivery;
 mod document;
 mod env;
 mod filter;
@@ -18,6 +19,7 @@ pub mod settings;
 mod tests;
 mod text;
 mod topic;
+mod values;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -7,10 +7,10 @@ use std::time::Duration;
 use url::Url;
 
 use super::callback::http_url;
-use super::env::Reader;
 use super::network::is_loopback;
 use super::problem::{quote, quote_url};
 use super::text::{Wrong, boolean, choice, duration, list, number, size, wrong};
+use super::values::Reader;
 use super::{
     Basic, ChainPolicy, Cidr, Config, DispatchConfig, Format, LogConfig, LogFormat, NonS3, Ordering, QueueConfig,
     RetrySchedule, SnsConfig, SnsEndpoint, TlsFiles, UnsubscribePolicy,
@@ -146,7 +146,7 @@ fn queue(reader: &mut Reader<'_>, max_age: Duration) -> QueueConfig {
     QueueConfig {
         max_bytes: reader.read("POSTERN_QUEUE_MAX_BYTES", store).unwrap_or(1 << 30),
         dead_max_bytes: reader.read("POSTERN_DEAD_MAX_BYTES", store).unwrap_or(1 << 30),
-        dedupe_for: dedupe_for.unwrap_or(DAY.max(max_age)),
+        dedupe_for: dedupe_for.unwrap_or_else(|| DAY.max(max_age)),
         ordering: reader
             .read("POSTERN_ORDERING", |text| choice(text, &[("key", Ordering::Key), ("none", Ordering::None)]))
             .unwrap_or(Ordering::Key),

@@ -1,0 +1,190 @@
+//! Real calls through the SDK to servers on port 0.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::pki_types::PrivateKeyDer;
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::simulator::authority::{Authority, Leaf, SIGNING_KEY_PEM};
+
+const ARN: &str = "arn:aws:sns:eu-central-1:123456789012:uploads";
+const CONFIRMED: &str = "<ConfirmSubscriptionResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><ConfirmSubscriptionResult>\
+    <SubscriptionArn>arn:aws:sns:eu-central-1:123456789012:uploads:1-2-3</SubscriptionArn></ConfirmSubscriptionResult>\
+    <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></ConfirmSubscriptionResponse>";
+
+fn instance(credentials: bool) -> Arc<Instance> {
+    let mut env = BTreeMap::from(
+        [
+            ("POSTERN_TLS", "off"),
+            ("EVENT_SNS_TOPIC_ARN", ARN),
+            ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    if credentials {
+        env.insert("FILEMANAGEMENT_PROVIDER_ACCESS_KEY".into(), "AKIDEXAMPLE".into());
+        env.insert("FILEMANAGEMENT_PROVIDER_SECRET_KEY".into(), "hunter2".into());
+    }
+    crate::config::load(&env).expect("a configuration").instances[0].clone()
+}
+
+fn error(code: &str) -> String {
+    format!(
+        "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>Sender</Type><Code>{code}</Code>\
+         <Message>about t0ken</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+    )
+}
+
+/// Reads one request and answers it; returns its head and body.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, status: u16, body: &str) -> String {
+    let mut request = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&request).into_owned();
+        if let Some((head, received)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            if received.len() >= length.unwrap_or(0) {
+                break;
+            }
+        }
+        assert_ne!(stream.read_buf(&mut request).await.expect("a request"), 0, "cut off: {text}");
+    }
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: text/xml\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.expect("an answer");
+    let _ = stream.shutdown().await;
+    String::from_utf8(request).expect("text")
+}
+
+/// An SNS on port 0 that gives each request the same answer, and what it was asked first.
+async fn sns(status: u16, body: String) -> (Url, tokio::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = Url::parse(&format!("http://{}/some/path", listener.local_addr().expect("an address"))).expect("a URL");
+    let (asked, receiver) = tokio::sync::mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = asked.send(answer(stream, status, &body).await).await;
+        }
+    });
+    (url, receiver)
+}
+
+#[tokio::test]
+async fn a_subscription_is_confirmed_with_the_instances_credentials() {
+    let (url, mut asked) = sns(200, CONFIRMED.to_owned()).await;
+    let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+    assert!(aws.has_credentials().await);
+    assert_eq!(aws.confirm_subscription(ARN, "t0ken", true).await, Ok(format!("{ARN}:1-2-3")));
+    let request = asked.recv().await.expect("a request");
+    for part in [
+        "POST /some/path",
+        "Action=ConfirmSubscription",
+        "Token=t0ken",
+        "AuthenticateOnUnsubscribe=true",
+        "AKIDEXAMPLE/",
+        "/eu-central-1/sns/",
+    ] {
+        assert!(request.contains(part), "{part} in {request}");
+    }
+    assert!(!request.contains("hunter2") && !format!("{aws:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_told_from_trouble_that_may_pass() {
+    for (status, code, rejected) in [
+        (400, "InvalidParameter", true),
+        (404, "NotFound", true),
+        (403, "AuthorizationError", false),
+        (400, "Throttling", false),
+        (403, "InvalidClientTokenId", false),
+        (500, "InternalError", false),
+    ] {
+        let (url, _asked) = sns(status, error(code)).await;
+        let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        let failed = aws.confirm_subscription(ARN, "t0ken", false).await.expect_err("refused");
+        assert_eq!(matches!(failed, ConfirmError::Rejected(_)), rejected, "{failed}");
+        assert!(failed.to_string().contains(code) && !failed.to_string().contains("t0ken"), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_about_another_topic_and_no_answer_are_no_confirmation() {
+    let (url, _asked) = sns(200, CONFIRMED.replace("uploads", "uploads2")).await;
+    let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+    assert!(matches!(aws.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let url = Url::parse(&format!("http://{closed}/")).expect("a URL");
+    let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+    assert!(matches!(aws.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn tls_goes_through_ring_and_trusts_the_extra_authority_only_when_told() {
+    let authority = Authority::new(&Leaf::named("localhost", OffsetDateTime::now_utc())).expect("an authority");
+    let leaf = CertificateDer::from_pem_slice(authority.leaf_pem().as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(SIGNING_KEY_PEM.as_bytes()).expect("a key");
+    let server = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![leaf], key))
+        .expect("a TLS server");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust us ends the handshake.
+            if let Ok(stream) = acceptor.accept(stream).await {
+                answer(stream, 200, CONFIRMED).await;
+            }
+        }
+    });
+    let url = Url::parse(&format!("https://localhost:{port}/")).expect("a URL");
+    let pem = authority.root_pem().as_bytes().to_vec();
+    let trusting = Aws::new(&instance(true), Some(&url), &[pem]).expect("an AWS");
+    assert_eq!(trusting.confirm_subscription(ARN, "t", true).await, Ok(format!("{ARN}:1-2-3")));
+    let stranger = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+    assert!(matches!(stranger.confirm_subscription(ARN, "t", true).await, Err(ConfirmError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_metadata_service_that_never_answers_is_given_up() {
+    // Bound and never accepted from: connections are made by the kernel, and nothing is ever answered.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut aws = Aws::new(&instance(false), None, &[]).expect("an AWS");
+    aws.metadata.endpoint = Some(format!("http://{}", silent.local_addr().expect("an address")));
+    if std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        eprintln!("skipped: this environment sets AWS variables of its own");
+        return;
+    }
+    let answered = tokio::time::timeout(CREDENTIALS_TIMEOUT - METADATA_TIMEOUT, aws.has_credentials()).await;
+    assert_eq!(answered, Ok(false), "it gave up before the bound on everything");
+}
+
+#[tokio::test]
+async fn without_credentials_the_confirmation_goes_out_unsigned() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (url, mut asked) = sns(200, CONFIRMED.to_owned()).await;
+    let mut aws = Aws::new(&instance(false), Some(&url), &[]).expect("an AWS");
+    aws.metadata.endpoint = Some(format!("http://{}", silent.local_addr().expect("an address")));
+    if std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        eprintln!("skipped: this environment sets AWS variables of its own");
+        return;
+    }
+    assert_eq!(aws.confirm_subscription(ARN, "t0ken", false).await, Ok(format!("{ARN}:1-2-3")));
+    let request = asked.recv().await.expect("a request").to_lowercase();
+    assert!(!request.contains("authorization:") && !request.contains("authenticateonunsubscribe"), "{request}");
+}
+
+#[test]
+fn authorities_that_are_none_are_refused_before_the_sdk_sees_them() {
+    let bad = |pem: &str| Aws::new(&instance(true), None, &[pem.as_bytes().to_vec()]).is_err();
+    assert!(bad("oops"));
+    assert!(bad("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    assert!(bad("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"));
+}

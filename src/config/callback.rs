@@ -65,7 +65,9 @@ impl fmt::Debug for CallbackUrl {
 /// An `http` or `https` URL with a host and without user information and fragment.
 pub(super) fn http_url(text: &str) -> Result<Url, Wrong> {
     const ADVICE: &str = "use http://host/path or https://host/path";
-    let Ok(url) = Url::parse(text) else {
+    // The parser would repair `http:app` and `http:\\app` as browsers do; what an operator means should not be guessed.
+    let whole = text.split_once(':').is_some_and(|(_, rest)| rest.starts_with("//")) && !text.contains('\\');
+    let Some(url) = Url::parse(text).ok().filter(|_| whole) else {
         return wrong(format!("{} is not a URL", quote_url(text)), ADVICE);
     };
     if !matches!(url.scheme(), "http" | "https") {
@@ -196,6 +198,9 @@ mod tests {
             "/events",
             "ftp://app/",
             "http://",
+            "http:app",
+            "http:/app",
+            "http:\\\\app",
             "https://me@app/",
             "https://me:hunter2@app/",
             "http://app/#x",

@@ -28,11 +28,20 @@ pub(super) fn delivery(reader: &mut Reader<'_>, inherited: Option<&Delivery>) ->
     let callback = reader.read(CALLBACK, CallbackUrl::parse);
     let keys = signature_keys(reader);
     let basic = basic(reader, USERNAME, PASSWORD).or_else(|| inherited.and_then(|from| from.basic.clone()));
-    let headers = headers(reader, basic.is_some());
+    let own = headers(reader, basic.is_some());
+    let headers = own.or_else(|| inherited.map(|from| from.headers.clone())).unwrap_or_default();
+    // The environment's headers were checked against its own credentials, not against those of a document.
+    if basic.is_some() && headers.iter().any(|(name, _)| name == hyper::header::AUTHORIZATION) {
+        reader.refuse(
+            USERNAME,
+            "is set, but the environment's headers hold an Authorization already",
+            "keep one of the two",
+        );
+    }
     Some(Delivery {
         callback: callback.or_else(|| inherited.map(|from| from.callback.clone()))?,
         signature_keys: keys.or_else(|| inherited.map(|from| from.signature_keys.clone())).unwrap_or_default(),
-        headers: headers.or_else(|| inherited.map(|from| from.headers.clone())).unwrap_or_default(),
+        headers,
         basic,
     })
 }

@@ -81,14 +81,11 @@ fn object_type(entry: &str) -> Result<String, Wrong> {
 fn event_pattern(entry: &str) -> Result<String, Wrong> {
     let parts: Vec<&str> = entry.split(':').map(str::trim).collect();
     let parts = if parts[0].eq_ignore_ascii_case("s3") { &parts[1..] } else { &parts[..] };
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric());
-    let fits = match parts.split_last() {
-        Some((last, rest)) => {
-            rest.iter().all(word)
-                && word(&last.strip_suffix('*').map_or(*last, |stem| if stem.is_empty() { "any" } else { stem }))
-        }
-        None => false,
-    };
+    let word = |part: &&str| part.bytes().all(|c| c.is_ascii_alphanumeric()) && !part.is_empty();
+    let fits = parts.split_last().is_some_and(|(last, rest)| {
+        let stem = last.strip_suffix('*').unwrap_or(last);
+        rest.iter().all(word) && (*last == "*" || word(&stem))
+    });
     if !fits {
         return wrong(
             format!("{} is not an event pattern", quote(entry)),

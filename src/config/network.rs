@@ -18,6 +18,11 @@ impl Cidr {
             Some(digits) if digits.len() <= 3 && digits.bytes().all(|c| c.is_ascii_digit()) => digits.parse().ok()?,
             Some(_) => return None,
         };
+        // Addresses are compared in their IPv4 form where they have one, so that a range of mapped ones is kept in it too.
+        if let (IpAddr::V4(v4), true, 96..=128) = (address.to_canonical(), address.is_ipv6(), prefix) {
+            let prefix = prefix - 96;
+            return Some(Self { base: mask(v4.into(), prefix), prefix });
+        }
         (prefix <= width).then(|| Self { base: mask(address, prefix), prefix })
     }
 
@@ -79,6 +84,8 @@ mod tests {
         assert!(!holds("fd00::/8", "fe00::1"));
         assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(holds("10.1.2.3/8", "10.9.9.9"));
+        assert!(holds("::ffff:10.0.0.0/104", "10.9.9.9"));
+        assert!(!holds("::ffff:10.0.0.0/104", "11.9.9.9"));
     }
 
     #[test]

@@ -197,8 +197,9 @@ pub(super) fn nearest(unknown: &str) -> Option<String> {
     if wanted.len() > 100 {
         return None;
     }
-    SETTINGS
-        .iter()
+    // What this version does not have would be a poor suggestion.
+    let available = SETTINGS.iter().filter(|setting| setting.available);
+    available
         .flat_map(|setting| {
             let name = if dotted { setting.name.to_owned() } else { setting.shell_name() };
             let file = setting.secret.then(|| format!("{name}_FILE"));

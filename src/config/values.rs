@@ -151,6 +151,12 @@ const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 /// A secret's text, without the one line break at its end that editors leave.
 fn secret_file(path: &Path) -> Result<String, Wrong> {
+    // Somebody may have put the secret itself where its path belongs: only what looks like a real place is shown.
+    let in_folder = path.parent().is_some_and(|folder| folder.parent().is_some() && folder.is_dir());
+    if !(path.exists() || path.is_absolute() && in_folder) {
+        let advice = "name an existing file that holds the secret, not the secret itself";
+        return Err(("the file that it names does not exist".to_owned(), advice.to_owned()));
+    }
     let shown = clean(&path.to_string_lossy(), 200);
     let text = read_bounded(path, MAX_SECRET_FILE).map_err(|what| (what, "check the path and the mount".to_owned()))?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));

@@ -96,6 +96,14 @@ fn the_environments_proof_goes_only_with_the_environments_callback() {
 }
 
 #[test]
+fn an_inherited_authorization_header_and_credentials_of_a_document_contradict() {
+    let extra = r#", "event.notification.basic.username": "u", "event.notification.basic.password": "p""#;
+    let headers = ("EVENT_NOTIFICATION_CALLBACK_HEADERS", r#"{"Authorization": "Bearer x"}"#);
+    let (_folder, map) = with_document(&document(extra), &[CALLBACK, headers]);
+    assert!(one(&map).name.ends_with("a.json: event.notification.basic.username"));
+}
+
+#[test]
 fn objects_and_lists_are_read_where_they_make_sense() {
     let extra = r#", "event.notification.callback.headers": {"X-A": "1"}, "event.notification.signature.key": ["new", "old"],
         "event.objects": ["file", "s3: ObjectCreated: *"]"#;

@@ -57,6 +57,14 @@ fn no_secret_is_printed_in_any_problem() {
 }
 
 #[test]
+fn a_secret_where_its_path_belongs_is_not_printed() {
+    for secret in ["hunter2", "/hunter2", "hunter2/hunter2+", "/hunter2/x", "./hunter2"] {
+        let problem = one(&env(&[("POSTERN_ADMIN_TOKEN_FILE", secret)]));
+        assert!(problem.name == "POSTERN_ADMIN_TOKEN_FILE" && !problem.to_string().contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
 fn bad_values_are_quoted_short_and_clean() {
     let long = format!("\u{1b}[2J{}", "x".repeat(5000));
     let problem = one(&env(&[("POSTERN_LISTEN", &long)]));

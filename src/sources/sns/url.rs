@@ -1,1 +1,425 @@
-//! url
+//! Which addresses belong to a topic: everything is rebuilt from the TopicArn and compared, nothing is taken from the message.
+//!
+//! One key signs for every account and classic region of a partition (`sns.md` 0.1), so none of this says who owns a topic; it says
+//! that a certificate or confirmation address is the one of Amazon SNS in the topic's own region (`sns.md` 1.4).
+
+use std::borrow::Cow;
+
+use url::{Host, Url};
+
+use super::refusal::{Reason, Refusal};
+
+/// A partition: how its regions are called and where its SNS is.
+struct Partition {
+    name: &'static str,
+    /// What a region's name begins with, up to and with the dash before its direction.
+    prefixes: &'static [&'static str],
+    suffix: &'static str,
+}
+
+/// Botocore's partitions. A region is `<prefix><letters>-<digits>`.
+const PARTITIONS: [Partition; 8] = [
+    Partition {
+        name: "aws",
+        prefixes: &["us-", "eu-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-"],
+        suffix: "amazonaws.com",
+    },
+    Partition { name: "aws-cn", prefixes: &["cn-"], suffix: "amazonaws.com.cn" },
+    Partition { name: "aws-us-gov", prefixes: &["us-gov-"], suffix: "amazonaws.com" },
+    Partition { name: "aws-eusc", prefixes: &["eusc-de-"], suffix: "amazonaws.eu" },
+    Partition { name: "aws-iso", prefixes: &["us-iso-"], suffix: "c2s.ic.gov" },
+    Partition { name: "aws-iso-b", prefixes: &["us-isob-"], suffix: "sc2s.sgov.gov" },
+    Partition { name: "aws-iso-e", prefixes: &["eu-isoe-"], suffix: "cloud.adc-e.uk" },
+    Partition { name: "aws-iso-f", prefixes: &["us-isof-"], suffix: "csp.hci.ic.gov" },
+];
+
+/// Regions whose SNS signs under a name of their own; the older commercial regions share one.
+const OPT_IN_REGIONS: [&str; 19] = [
+    "af-south-1",
+    "ap-east-1",
+    "ap-east-2",
+    "ap-south-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "ap-southeast-6",
+    "ap-southeast-7",
+    "ca-west-1",
+    "eu-central-2",
+    "eu-south-1",
+    "eu-south-2",
+    "eusc-de-east-1",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "mx-central-1",
+    "eu-isoe-west-1",
+];
+
+/// The ARN of an SNS topic whose region exists in its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicArn<'a> {
+    text: Cow<'a, str>,
+    partition: usize,
+    region: std::ops::Range<usize>,
+}
+
+impl<'a> TopicArn<'a> {
+    /// Reads `arn:<partition>:sns:<region>:<12 digits>:<name>`, exactly.
+    ///
+    /// # Errors
+    /// `bad_topic_arn`.
+    pub fn parse(text: impl Into<Cow<'a, str>>) -> Result<Self, Refusal> {
+        let text = text.into();
+        match Self::pieces(&text) {
+            Some((partition, region)) => Ok(Self { text, partition, region }),
+            None => {
+                let excerpt: String = text.chars().take(96).collect();
+                Err(Refusal::new(Reason::BadTopicArn, format!("{excerpt:?} is not the ARN of an SNS topic")))
+            }
+        }
+    }
+
+    fn pieces(text: &str) -> Option<(usize, std::ops::Range<usize>)> {
+        let rest = text.strip_prefix("arn:")?;
+        let mut parts = rest.splitn(5, ':');
+        let partition_name = parts.next()?;
+        let partition = PARTITIONS.iter().position(|p| p.name == partition_name)?;
+        if parts.next()? != "sns" {
+            return None;
+        }
+        let region = parts.next()?;
+        if !PARTITIONS[partition].has(region) {
+            return None;
+        }
+        let account = parts.next()?;
+        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let name = parts.next()?;
+        let plain = name.strip_suffix(".fifo").unwrap_or(name);
+        let fits = (1..=256).contains(&plain.len())
+            && plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let start = "arn:".len() + partition_name.len() + ":sns:".len();
+        fits.then(|| (partition, start..start + region.len()))
+    }
+
+    /// The ARN as it came.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its region.
+    pub fn region(&self) -> &str {
+        &self.text[self.region.clone()]
+    }
+
+    /// The name of the topic.
+    pub fn name(&self) -> &str {
+        self.text.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// The host of SNS in the topic's region, which alone serves its certificates and confirmations.
+    pub fn sns_host(&self) -> String {
+        format!("sns.{}.{}", self.region(), PARTITIONS[self.partition].suffix)
+    }
+
+    /// The DNS name that a certificate must hold to sign for this topic's region (`sns.md` 1.4). It is rarely the host.
+    pub fn signing_name(&self) -> Cow<'static, str> {
+        let (partition, region) = (&PARTITIONS[self.partition], self.region());
+        match partition.name {
+            "aws-cn" => format!("sns-{region}.{}", partition.suffix).into(),
+            "aws-us-gov" => "sns-us-gov-west-1.amazonaws.com".into(),
+            "aws-iso" | "aws-iso-b" if region.ends_with("-east-1") => format!("sns-{region}.{}", partition.suffix).into(),
+            "aws-iso-f" => format!("sns-signing.{region}.{}", partition.suffix).into(),
+            _ if OPT_IN_REGIONS.contains(&region) => format!("sns-signing.{region}.{}", partition.suffix).into(),
+            "aws" => "sns.amazonaws.com".into(),
+            _ => format!("sns.{}", partition.suffix).into(),
+        }
+    }
+}
+
+impl Partition {
+    fn has(&self, region: &str) -> bool {
+        self.prefixes.iter().filter_map(|prefix| region.strip_prefix(prefix)).any(|rest| {
+            rest.split_once('-').is_some_and(|(direction, number)| {
+                (1..=16).contains(&direction.len())
+                    && direction.bytes().all(|b| b.is_ascii_lowercase())
+                    && (1..=2).contains(&number.len())
+                    && number.bytes().all(|b| b.is_ascii_digit())
+            })
+        })
+    }
+}
+
+/// Checks that `url` is where the topic's certificates are, and gives it back as an address to fetch.
+///
+/// Amazon's is exactly `https://<host>/SimpleNotificationService-<32 hex>.pem`. Another SNS (hard case 8) may use any path of its origin.
+///
+/// # Errors
+/// `cert_url_untrusted`.
+pub fn certificate_url(url: &str, topic: &TopicArn<'_>, endpoint: Option<&Url>) -> Result<Url, Refusal> {
+    let refuse = |why: &str| Err(Refusal::new(Reason::CertUrlUntrusted, why));
+    let Some(endpoint) = endpoint else {
+        let host = topic.sns_host();
+        let fits = url
+            .strip_prefix("https://")
+            .and_then(|rest| rest.strip_prefix(host.as_str()))
+            .and_then(|rest| rest.strip_prefix("/SimpleNotificationService-"))
+            .and_then(|rest| rest.strip_suffix(".pem"))
+            .is_some_and(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+        return match Url::parse(url) {
+            Ok(parsed) if fits && parsed.as_str() == url => Ok(parsed),
+            _ => refuse(&format!("SigningCertURL is not a certificate of https://{host}/")),
+        };
+    };
+    match parse_plain(url) {
+        Some(parsed) if is_of(&parsed, endpoint) && parsed.query().is_none() => Ok(parsed),
+        _ => refuse(&format!("SigningCertURL is not a path of {}", endpoint.origin().ascii_serialization())),
+    }
+}
+
+/// Checks that a confirmation's `SubscribeURL` is the one that its topic and token make.
+///
+/// # Errors
+/// `subscribe_url_untrusted`.
+pub fn check_subscribe_url(
+    url: &str,
+    topic: &TopicArn<'_>,
+    token: &str,
+    endpoint: Option<&Url>,
+) -> Result<(), Refusal> {
+    let fits = match endpoint {
+        None => url == amazon_confirmation(topic, token),
+        Some(endpoint) => parse_plain(url).is_some_and(|parsed| {
+            let mut wanted = [("Action", "ConfirmSubscription"), ("TopicArn", topic.as_str()), ("Token", token)].to_vec();
+            is_of(&parsed, endpoint)
+                && parsed.query_pairs().all(|(name, value)| {
+                    let found = wanted.iter().position(|pair| *pair == (&*name, &*value));
+                    found.map(|at| wanted.swap_remove(at)).is_some()
+                })
+                && wanted.is_empty()
+        }),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::SubscribeUrlUntrusted, "SubscribeURL is not the one that TopicArn and Token make"))
+}
+
+/// The address that confirms a subscription, built by us. `None` only when `endpoint` cannot carry a path.
+///
+/// The caller holds a verified topic and token; the address is a secret, because it holds the token.
+pub fn confirmation_url(topic: &TopicArn<'_>, token: &str, endpoint: Option<&Url>) -> Option<Url> {
+    match endpoint {
+        None => Url::parse(&amazon_confirmation(topic, token)).ok(),
+        Some(endpoint) => {
+            let mut url = endpoint.join("/").ok()?;
+            url.query_pairs_mut()
+                .append_pair("Action", "ConfirmSubscription")
+                .append_pair("TopicArn", topic.as_str())
+                .append_pair("Token", token);
+            Some(url)
+        }
+    }
+}
+
+/// Whether an SNS other than Amazon's may be spoken to at `url`: https, or http on this machine's own loopback.
+pub fn is_acceptable_endpoint(url: &Url) -> bool {
+    match (url.scheme(), url.host()) {
+        ("https", Some(_)) => true,
+        ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
+        ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
+        ("http", Some(Host::Domain(name))) => name == "localhost" || name.ends_with(".localhost"),
+        _ => false,
+    }
+}
+
+fn amazon_confirmation(topic: &TopicArn<'_>, token: &str) -> String {
+    format!("https://{}/?Action=ConfirmSubscription&TopicArn={}&Token={token}", topic.sns_host(), topic.as_str())
+}
+
+fn is_of(url: &Url, endpoint: &Url) -> bool {
+    is_acceptable_endpoint(endpoint) && url.origin() == endpoint.origin()
+}
+
+/// A URL without anything that parsers disagree about: blanks, control characters, backslashes, user names, fragments.
+fn parse_plain(text: &str) -> Option<Url> {
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
+    let authority_ends = text.find("://").map(|at| text[at + 3..].split(['/', '?', '#']).next().unwrap_or_default());
+    (url.fragment().is_none() && authority_ends.is_some_and(|authority| !authority.contains('@'))).then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOPIC: &str = "arn:aws:sns:us-west-2:131990247566:dongie-standard-topic";
+    const HEX: &str = "7506a1e35b36ef5a444dd1a8e7cc3ed8";
+
+    fn topic(text: &str) -> TopicArn<'_> {
+        TopicArn::parse(text).expect(text)
+    }
+
+    #[test]
+    fn arns_of_every_partition_name_their_host_and_their_signing_name() {
+        for (arn, host, name) in [
+            (TOPIC, "sns.us-west-2.amazonaws.com", "sns.amazonaws.com"),
+            ("arn:aws:sns:ap-southeast-2:1:t", "sns.ap-southeast-2.amazonaws.com", "sns.amazonaws.com"),
+            (
+                "arn:aws:sns:af-south-1:1:t",
+                "sns.af-south-1.amazonaws.com",
+                "sns-signing.af-south-1.amazonaws.com",
+            ),
+            (
+                "arn:aws:sns:ap-southeast-7:1:t",
+                "sns.ap-southeast-7.amazonaws.com",
+                "sns-signing.ap-southeast-7.amazonaws.com",
+            ),
+            (
+                "arn:aws-cn:sns:cn-northwest-1:1:t",
+                "sns.cn-northwest-1.amazonaws.com.cn",
+                "sns-cn-northwest-1.amazonaws.com.cn",
+            ),
+            (
+                "arn:aws-us-gov:sns:us-gov-east-1:1:t",
+                "sns.us-gov-east-1.amazonaws.com",
+                "sns-us-gov-west-1.amazonaws.com",
+            ),
+            ("arn:aws-iso:sns:us-iso-east-1:1:t", "sns.us-iso-east-1.c2s.ic.gov", "sns-us-iso-east-1.c2s.ic.gov"),
+            (
+                "arn:aws-iso-b:sns:us-isob-east-1:1:t",
+                "sns.us-isob-east-1.sc2s.sgov.gov",
+                "sns-us-isob-east-1.sc2s.sgov.gov",
+            ),
+            (
+                "arn:aws-iso-f:sns:us-isof-south-1:1:t",
+                "sns.us-isof-south-1.csp.hci.ic.gov",
+                "sns-signing.us-isof-south-1.csp.hci.ic.gov",
+            ),
+            (
+                "arn:aws-iso-e:sns:eu-isoe-west-1:1:t",
+                "sns.eu-isoe-west-1.cloud.adc-e.uk",
+                "sns-signing.eu-isoe-west-1.cloud.adc-e.uk",
+            ),
+            (
+                "arn:aws-eusc:sns:eusc-de-east-1:1:t",
+                "sns.eusc-de-east-1.amazonaws.eu",
+                "sns-signing.eusc-de-east-1.amazonaws.eu",
+            ),
+        ] {
+            let arn = arn.replace(":1:", ":123456789012:");
+            assert_eq!(topic(&arn).sns_host(), host);
+            assert_eq!(topic(&arn).signing_name(), name, "{arn}");
+        }
+    }
+
+    #[test]
+    fn arns_that_cannot_exist_or_that_another_reader_could_misread_are_refused() {
+        let long = format!("arn:aws:sns:us-east-1:123456789012:{}", "a".repeat(257));
+        for arn in [
+            "arn:aws-cn:sns:us-east-1:123456789012:t",
+            "arn:aws:sns:cn-north-1:123456789012:t",
+            "arn:aws:sns:us-gov-west-1:123456789012:t",
+            "arn:aws:sqs:us-east-1:123456789012:t",
+            "arn:aws:sns:us-east-1:12345678901:t",
+            "arn:aws:sns:us-east-1:123456789012:",
+            "arn:aws:sns:us-east-1:123456789012:.fifo",
+            "arn:aws:sns:us-east-1:123456789012:t:b061e4fd-c468-458d-9736-91c8c0c18e29",
+            "arn:aws:sns:us-east-1:123456789012:t\n",
+            "arn:aws:sns:us-east-1:123456789012:t\nType\nNotification",
+            "ARN:aws:sns:us-east-1:123456789012:t",
+            "arn:aws:sns:us-east-1/../evil-1:123456789012:t",
+            "arn:aws:sns:us-east.evil.com/-1:123456789012:t",
+            "arn:aws:sns:s3-ap-southeast-2:123456789012:t",
+            "arn:aws:sns:us--1:123456789012:t",
+            "a|b|c",
+            "",
+            long.as_str(),
+        ] {
+            assert_eq!(TopicArn::parse(arn).map_err(|r| r.reason), Err(Reason::BadTopicArn), "{arn:?}");
+        }
+        assert_eq!(topic("arn:aws:sns:us-east-1:123456789012:orders.fifo").name(), "orders.fifo");
+    }
+
+    #[test]
+    fn only_the_certificate_address_of_the_topics_own_region_is_trusted() {
+        let good = format!("https://sns.us-west-2.amazonaws.com/SimpleNotificationService-{HEX}.pem");
+        assert_eq!(certificate_url(&good, &topic(TOPIC), None).expect("trusted").as_str(), good);
+        let file = format!("SimpleNotificationService-{HEX}.pem");
+        for bad in [
+            format!("http://sns.us-west-2.amazonaws.com/{file}"),
+            format!("https://sns.us-east-1.amazonaws.com/{file}"),
+            format!("https://sns.us-west-2.amazonaws.com.evil.com/{file}"),
+            format!("https://sns.us-west-2.amazonaws.com:443/{file}"),
+            format!("https://sns.us-west-2.amazonaws.com@evil.com/{file}"),
+            format!("https://user@sns.us-west-2.amazonaws.com/{file}"),
+            format!("https://sns.s3-us-west-2.amazonaws.com/{file}"),
+            format!("https://sns-fips.us-west-2.amazonaws.com/{file}"),
+            format!("https://sns.us-west-2.amazonaws.com/{file}?x"),
+            format!("https://sns.us-west-2.amazonaws.com/{file}#x"),
+            format!("https://sns.us-west-2.amazonaws.com/{file}\n"),
+            format!("https://sns.us-west-2.amazonaws.com//{file}"),
+            format!("https://sns.us-west-2.amazonaws.com/x/../{file}"),
+            format!("https://sns.us-west-2.amazonaws.com\\{file}"),
+            format!("https://sns.us-west-2.amazonaws.com/%53imple{}", &file[6..]),
+            format!("https://SNS.us-west-2.amazonaws.com/{file}"),
+            format!(" https://sns.us-west-2.amazonaws.com/{file}"),
+            format!("https://sns.us-west-2.amazonaws.com/{}", file.to_uppercase()),
+            format!("https://sns.us-west-2.amazonaws.com/{}", file.replace("7506", "7506a")),
+            format!("https://sns.us-west-2.amazonaws.com/?Action=GetTopicAttributes&x={file}"),
+            "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-.pem".to_owned(),
+            "file:///etc/ssl/cert.pem".to_owned(),
+            String::new(),
+        ] {
+            let refused = certificate_url(&bad, &topic(TOPIC), None).map_err(|r| r.reason);
+            assert_eq!(refused, Err(Reason::CertUrlUntrusted), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn another_sns_is_its_whole_origin_and_nothing_beside_it() {
+        let endpoint = Url::parse("http://127.0.0.1:4566").expect("a URL");
+        let arn = topic("arn:aws:sns:us-east-1:000000000000:t");
+        let ok = |url: &str| certificate_url(url, &arn, Some(&endpoint)).is_ok();
+        assert!(ok("http://127.0.0.1:4566/_aws/sns/SimpleNotificationService-6c6f.pem"));
+        assert!(!ok("http://127.0.0.1:4567/_aws/sns/a.pem"));
+        assert!(!ok("https://127.0.0.1:4566/a.pem"));
+        assert!(!ok("http://x@127.0.0.1:4566/a.pem"));
+        assert!(!ok("http://@127.0.0.1:4566/a.pem"));
+        assert!(!ok("http://127.0.0.1:4566/a.pem#b"));
+        assert!(!ok(&format!("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{HEX}.pem")));
+        let elsewhere = Url::parse("http://sns.internal:4566").expect("a URL");
+        assert!(certificate_url("http://sns.internal:4566/a.pem", &arn, Some(&elsewhere)).is_err(), "http off loopback");
+    }
+
+    #[test]
+    fn a_subscribe_url_must_be_what_topic_and_token_make() {
+        let token = "ab".repeat(32);
+        let arn = topic(TOPIC);
+        let good = confirmation_url(&arn, &token, None).expect("a URL");
+        assert!(check_subscribe_url(good.as_str(), &arn, &token, None).is_ok());
+        for bad in [
+            good.as_str().replace("ConfirmSubscription", "Unsubscribe"),
+            good.as_str().replace("https", "http"),
+            format!("{good}&AuthenticateOnUnsubscribe=true"),
+            good.as_str().replace("us-west-2.amazonaws", "us-east-1.amazonaws"),
+            good.as_str().replace("https://", "https://user@"),
+        ] {
+            assert!(check_subscribe_url(&bad, &arn, &token, None).is_err(), "{bad}");
+        }
+
+        let endpoint = Url::parse("http://localhost:4566/").expect("a URL");
+        let other = confirmation_url(&arn, &token, Some(&endpoint)).expect("a URL");
+        let check = |url: &str| check_subscribe_url(url, &arn, &token, Some(&endpoint)).is_ok();
+        assert!(check(other.as_str()));
+        assert!(check(&format!("http://localhost:4566/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token={token}")));
+        assert!(!check(&format!("{other}&Token={token}")));
+        assert!(!check(&format!("http://localhost:4566/?Action=ConfirmSubscription&TopicArn={TOPIC}")));
+        assert!(!check(&format!("http://localhost:4566/?Action=ConfirmSubscription&TopicArn={TOPIC}x&Token={token}")));
+        assert!(!check(good.as_str()));
+    }
+}

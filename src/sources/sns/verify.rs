@@ -243,3 +243,6 @@ impl std::fmt::Debug for VerifiedConfirmation {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

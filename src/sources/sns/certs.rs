@@ -8,7 +8,7 @@ mod disk;
 mod issuers;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -193,6 +193,13 @@ impl CertificateStore {
     /// issuers are needed: with a trust anchor file, or with `POSTERN_SNS_CHAIN=off`. May be dropped at any time.
     pub async fn prefetch_issuers(&self) {
         issuers::prefetch(&self.0).await;
+    }
+
+    /// The issuers kept under `data_dir` that lead to a root of `trust` at `now`; for commands that must not fetch.
+    pub fn kept_issuers(data_dir: &Path, trust: &Trust, now: UnixMillis) -> Vec<CertificateDer<'static>> {
+        let issuers = Issuers::new(Vec::new());
+        issuers.load(&Disk::open(Some(data_dir.join("certificates"))), trust, now);
+        issuers.known().to_vec()
     }
 
     /// Decides under the lock; the network is only ever touched by the task that a flight is.

@@ -84,6 +84,8 @@ struct Verdict<'a> {
 /// Runs the command; gives the exit code.
 pub async fn run(args: &Args, outside: Outside<'_>) -> u8 {
     let Outside { env, clock, fetch, stdin, stdout, stderr } = outside;
+    // An empty variable is an unset one, as everywhere.
+    let env = &|name: &str| env(name).filter(|value| !value.is_empty());
     let judged = match Case::read(args, env, clock, stdin) {
         Ok(case) => case.judge(fetch).await,
         Err(complaint) => {

@@ -104,6 +104,13 @@ impl Trust {
         Ok(Self { anchors, given, amazon: false })
     }
 
+    /// Roots that are treated as Amazon's, so that fetching issuers can be tested.
+    #[cfg(test)]
+    pub(super) fn as_amazon(pem: &str) -> Self {
+        let trust = Self::from_pem(pem.as_bytes()).expect("a root");
+        Self { given: Vec::new(), amazon: true, ..trust }
+    }
+
     /// Whether these are Amazon's bundled roots, whose issuers can be fetched.
     pub fn is_amazon(&self) -> bool {
         self.amazon

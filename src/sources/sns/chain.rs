@@ -411,4 +411,4 @@ fn sequence(contents: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::sources::sns) mod tests;

@@ -142,9 +142,7 @@ impl Case {
         let anchors = args.roots.clone().or_else(|| env("POSTERN_SNS_TRUST_ANCHOR_FILE").map(PathBuf::from));
         let trust = match &anchors {
             None => Trust::amazon(),
-            Some(path) => {
-                Trust::from_pem(&read_file(path)?).map_err(|why| format!("{}: {why}", path.display()))?
-            }
+            Some(path) => Trust::from_pem(&read_file(path)?).map_err(|why| format!("{}: {why}", path.display()))?,
         };
         let policy = policy(args, env, anchors.is_some())?;
         let certificate = args.certificate.as_deref().map(read_file).transpose()?;
@@ -176,8 +174,7 @@ impl Case {
         let url = precheck(&envelope, &self.policy, self.now, false)?;
         let name = envelope.topic().signing_name();
         let verified = if let Some(pem) = &self.certificate {
-            let bench =
-                Bench { trust: &self.trust, issuers: &self.issuers, chain: self.policy.chain, now: self.now };
+            let bench = Bench { trust: &self.trust, issuers: &self.issuers, chain: self.policy.chain, now: self.now };
             let judged = chain::judge(pem, url.as_str(), &name, &bench)?;
             verify_signature(&envelope, &judged.key)?
         } else {
@@ -251,7 +248,9 @@ fn parse_time(text: &str) -> Result<UnixMillis, String> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    File::open(path).and_then(|mut file| read_bounded(&mut file)).map_err(|error| format!("{}: {error}", path.display()))
+    File::open(path)
+        .and_then(|mut file| read_bounded(&mut file))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// One byte more than the sidecar would read shows that it is too much.

@@ -23,7 +23,8 @@ impl Fetch for Origin {
         let body = self.0.clone();
         Box::pin(async move {
             let date = Some(UnixMillis(0));
-            body.map(|body| Fetched { status: 200, body, date }).ok_or_else(|| FetchError::Failed("no route".to_owned()))
+            body.map(|body| Fetched { status: 200, body, date })
+                .ok_or_else(|| FetchError::Failed("no route".to_owned()))
         })
     }
 }
@@ -56,7 +57,13 @@ impl Desk {
         self.dir.path().join(name).display().to_string()
     }
 
-    async fn run(&self, line: &[&str], env: &[(&str, &str)], stdin: &str, origin: Option<Vec<u8>>) -> (u8, Value, String) {
+    async fn run(
+        &self,
+        line: &[&str],
+        env: &[(&str, &str)],
+        stdin: &str,
+        origin: Option<Vec<u8>>,
+    ) -> (u8, Value, String) {
         let args = Line::try_parse_from([&["verify"], line].concat()).expect("a command line").args;
         let env: HashMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let clock = ManualClock::at(UnixMillis::parse_rfc3339(AT).expect("a time"));
@@ -103,13 +110,20 @@ async fn a_rejection_has_the_status_and_the_word_of_the_sidecar() {
     let with = ["--topic", TOPIC, "--certificate", &leaf, "--roots", &roots];
     let forged = desk.message.replace("\"m\"", "\"n\"");
     let long = " ".repeat(MAX_BODY_BYTES + 1);
-    let cases: [(&[&str], &[(&str, &str)], &str, u16, &str); 9] = [
+    type Call<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+    let cases: [Call<'_>; 9] = [
         (&[], &[], &desk.message, 403, "topic_not_allowed"),
         (&with, &[], &forged, 403, "bad_signature"),
         (&with, &[], "{}", 400, "bad_type"),
         (&with, &[], &long, 413, "too_large"),
         (&[&with[..], &["--at", "2026-03-06T22:00:00Z"]].concat(), &[], &desk.message, 403, "stale"),
-        (&[&with[..], &["--at", "2030-03-06T22:00:00Z"]].concat(), &[("POSTERN_SNS_MAX_AGE", "9999days")], &desk.message, 403, "cert_not_valid_now"),
+        (
+            &[&with[..], &["--at", "2030-03-06T22:00:00Z"]].concat(),
+            &[("POSTERN_SNS_MAX_AGE", "9999days")],
+            &desk.message,
+            403,
+            "cert_not_valid_now",
+        ),
         (&with[..4], &[], &desk.message, 503, "cert_issuer_unknown"),
         (&["--topic", TOPIC], &[], &desk.message, 503, "cert_fetch"),
         (&with, &[("POSTERN_SNS_ENDPOINT_URL", "https://sns.test")], &desk.message, 403, "cert_url_untrusted"),

@@ -352,9 +352,7 @@ impl Inner {
         }
         let problem = match &judged {
             Ok(judged) => judged.problem.as_ref(),
-            Err(refusal) => {
-                Some(refusal).filter(|r| matches!(r.reason, Reason::CertChain | Reason::CertIssuerUnknown))
-            }
+            Err(refusal) => Some(refusal).filter(|r| matches!(r.reason, Reason::CertChain | Reason::CertIssuerUnknown)),
         };
         if let Some(problem) = problem {
             self.metrics.chain_problems.get_or_create(&Outcome { outcome: problem.reason.as_str() }).inc();
@@ -399,9 +397,7 @@ impl Inner {
             Err(FetchError::TooLarge) => {
                 ("too_large", Err(Refusal::new(Reason::CertFormat, format!("{url}: longer than 16 KiB"))))
             }
-            Err(FetchError::Failed(why)) => {
-                ("failed", Err(Refusal::new(Reason::CertFetch, format!("{url}: {why}"))))
-            }
+            Err(FetchError::Failed(why)) => ("failed", Err(Refusal::new(Reason::CertFetch, format!("{url}: {why}")))),
         };
         self.count_fetch(outcome);
         result

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters, UnparsedPublicKey,
 };
-use url::Url;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use url::Url;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -264,13 +264,15 @@ pub fn accept_issuer(bytes: &[u8], bench: &Bench<'_>) -> Result<CertificateDer<'
     let by_anchor = bench.trust.anchors.iter().any(|anchor| {
         let key = sequence(anchor.subject_public_key_info.as_ref());
         anchor.subject.as_ref() == contents(issuer.as_raw())
-            && SubjectPublicKeyInfo::from_der(&key).is_ok_and(|(_, key)| certificate.verify_signature(Some(&key)).is_ok())
+            && SubjectPublicKeyInfo::from_der(&key)
+                .is_ok_and(|(_, key)| certificate.verify_signature(Some(&key)).is_ok())
     });
-    let by_known = || {
-        bench.issuers.iter().filter_map(|der| parse(der)).any(|known| {
-            known.subject() == issuer && certificate.verify_signature(Some(known.public_key())).is_ok()
-        })
-    };
+    let by_known =
+        || {
+            bench.issuers.iter().filter_map(|der| parse(der)).any(|known| {
+                known.subject() == issuer && certificate.verify_signature(Some(known.public_key())).is_ok()
+            })
+        };
     if by_anchor || by_known() {
         drop(certificate);
         return Ok(CertificateDer::from(der));

@@ -128,7 +128,10 @@ impl<'a> Envelope<'a> {
         }
         let topic = TopicArn::parse(topic_arn)?;
         if subject.as_deref().is_some_and(|s| s.is_empty() || s.chars().any(char::is_control)) {
-            return Err(Refusal::new(Reason::BadSubject, "Subject is empty or holds a line break or control character"));
+            return Err(Refusal::new(
+                Reason::BadSubject,
+                "Subject is empty or holds a line break or control character",
+            ));
         }
         let timestamp = parse_timestamp(&timestamp_text).ok_or_else(|| {
             Refusal::new(Reason::BadTimestamp, "Timestamp is not a moment in the form 2026-03-06T19:53:21.424Z")

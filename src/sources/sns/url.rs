@@ -130,7 +130,9 @@ impl<'a> TopicArn<'a> {
         match partition.name {
             "aws-cn" => format!("sns-{region}.{}", partition.suffix).into(),
             "aws-us-gov" => "sns-us-gov-west-1.amazonaws.com".into(),
-            "aws-iso" | "aws-iso-b" if region.ends_with("-east-1") => format!("sns-{region}.{}", partition.suffix).into(),
+            "aws-iso" | "aws-iso-b" if region.ends_with("-east-1") => {
+                format!("sns-{region}.{}", partition.suffix).into()
+            }
             "aws-iso-f" => format!("sns-signing.{region}.{}", partition.suffix).into(),
             _ if OPT_IN_REGIONS.contains(&region) => format!("sns-signing.{region}.{}", partition.suffix).into(),
             "aws" => "sns.amazonaws.com".into(),
@@ -192,7 +194,8 @@ pub fn check_subscribe_url(
     let fits = match endpoint {
         None => url == amazon_confirmation(topic, token),
         Some(endpoint) => parse_plain(url).is_some_and(|parsed| {
-            let mut wanted = [("Action", "ConfirmSubscription"), ("TopicArn", topic.as_str()), ("Token", token)].to_vec();
+            let mut wanted =
+                [("Action", "ConfirmSubscription"), ("TopicArn", topic.as_str()), ("Token", token)].to_vec();
             is_of(&parsed, endpoint)
                 && parsed.query_pairs().all(|(name, value)| {
                     let found = wanted.iter().position(|pair| *pair == (&*name, &*value));
@@ -269,11 +272,7 @@ mod tests {
         for (arn, host, name) in [
             (TOPIC, "sns.us-west-2.amazonaws.com", "sns.amazonaws.com"),
             ("arn:aws:sns:ap-southeast-2:1:t", "sns.ap-southeast-2.amazonaws.com", "sns.amazonaws.com"),
-            (
-                "arn:aws:sns:af-south-1:1:t",
-                "sns.af-south-1.amazonaws.com",
-                "sns-signing.af-south-1.amazonaws.com",
-            ),
+            ("arn:aws:sns:af-south-1:1:t", "sns.af-south-1.amazonaws.com", "sns-signing.af-south-1.amazonaws.com"),
             (
                 "arn:aws:sns:ap-southeast-7:1:t",
                 "sns.ap-southeast-7.amazonaws.com",
@@ -393,7 +392,10 @@ mod tests {
         assert!(!ok("http://127.0.0.1:4566/a.pem#b"));
         assert!(!ok(&format!("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{HEX}.pem")));
         let elsewhere = Url::parse("http://sns.internal:4566").expect("a URL");
-        assert!(certificate_url("http://sns.internal:4566/a.pem", &arn, Some(&elsewhere)).is_err(), "http off loopback");
+        assert!(
+            certificate_url("http://sns.internal:4566/a.pem", &arn, Some(&elsewhere)).is_err(),
+            "http off loopback"
+        );
     }
 
     #[test]

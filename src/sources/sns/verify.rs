@@ -36,12 +36,7 @@ pub struct Policy {
 ///
 /// # Errors
 /// The first rule that the message breaks. Time refusals are `clock_off` while `clock_is_off`.
-pub fn precheck(
-    envelope: &Envelope<'_>,
-    policy: &Policy,
-    now: UnixMillis,
-    clock_is_off: bool,
-) -> Result<Url, Refusal> {
+pub fn precheck(envelope: &Envelope<'_>, policy: &Policy, now: UnixMillis, clock_is_off: bool) -> Result<Url, Refusal> {
     let topic = envelope.topic();
     if !policy.topics.contains(topic.as_str()) {
         return Err(Refusal::new(Reason::TopicNotAllowed, format!("{} is not a configured topic", topic.as_str())));

@@ -102,8 +102,7 @@ pub(super) async fn fetch(inner: &Inner, url: &Url, memory: Memory) -> Result<()
 async fn fetch_once(inner: &Inner, url: &Url) -> Result<(), Refusal> {
     let bytes = inner.fetch(url).await.map_err(|refusal| Refusal { reason: Reason::CertFetch, ..refusal })?;
     let known = inner.issuers.known();
-    let bench =
-        Bench { trust: &inner.trust, issuers: &known, chain: ChainPolicy::Enforce, now: inner.clock.now() };
+    let bench = Bench { trust: &inner.trust, issuers: &known, chain: ChainPolicy::Enforce, now: inner.clock.now() };
     let issuer = chain::accept_issuer(&bytes, &bench)?;
     inner.disk.store_issuer(issuer.to_vec()).await;
     tracing::info!(%url, name = chain::common_name(&issuer), "got an issuer of signing certificates");
@@ -152,10 +151,7 @@ fn report(inner: &Inner, why: &str) {
 /// The known issuers that are not here, or whose time is over.
 fn missing(inner: &Inner) -> Vec<(&'static str, &'static str)> {
     let (known, now) = (inner.issuers.known(), inner.clock.now());
-    let names: Vec<_> = known
-        .iter()
-        .filter(|der| chain::is_valid_at(der, now))
-        .filter_map(|der| chain::common_name(der))
-        .collect();
+    let names: Vec<_> =
+        known.iter().filter(|der| chain::is_valid_at(der, now)).filter_map(|der| chain::common_name(der)).collect();
     AMAZON.into_iter().filter(|(name, _)| !names.iter().any(|known| known == name)).collect()
 }

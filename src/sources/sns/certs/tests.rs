@@ -21,7 +21,11 @@ struct Network {
 
 impl Network {
     fn serving(serve: impl Fn(&str) -> Result<Fetched, FetchError> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { serve: Mutex::new(Box::new(serve)), calls: AtomicUsize::new(0), delay: Duration::from_millis(50) })
+        Arc::new(Self {
+            serve: Mutex::new(Box::new(serve)),
+            calls: AtomicUsize::new(0),
+            delay: Duration::from_millis(50),
+        })
     }
 
     fn become_(&self, serve: impl Fn(&str) -> Result<Fetched, FetchError> + Send + Sync + 'static) {
@@ -169,7 +173,11 @@ async fn each_way_of_failing_has_its_word() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_never_ends_is_given_up_after_five_seconds() {
     let (bed, pem) = good_bed();
-    let slow = Network { delay: Duration::from_secs(3600), serve: Mutex::new(Box::new(move |_| ok(pem.clone()))), calls: AtomicUsize::new(0) };
+    let slow = Network {
+        delay: Duration::from_secs(3600),
+        serve: Mutex::new(Box::new(move |_| ok(pem.clone()))),
+        calls: AtomicUsize::new(0),
+    };
     let bed = Bed { network: Arc::new(slow), ..bed };
     let store = bed.open();
     let begun = Instant::now();
@@ -295,7 +303,8 @@ async fn the_same_address_under_another_name_is_judged_again() {
     let (bed, _) = good_bed();
     let store = bed.open();
     assert_eq!(reason(&store, 1).await, "ok");
-    let other = store.get(&url(1), "sns-signing.af-south-1.amazonaws.com", now()).await.map_err(|r| r.reason).map(|_| ());
+    let other =
+        store.get(&url(1), "sns-signing.af-south-1.amazonaws.com", now()).await.map_err(|r| r.reason).map(|_| ());
     assert_eq!(other, Err(Reason::CertName));
     assert_eq!(reason(&store, 1).await, "ok");
 }
@@ -363,7 +372,9 @@ async fn readiness_waits_for_the_first_issuer_and_no_longer() {
     let serve = move |limit: usize| {
         let pems = pems.clone();
         move |url: &str| {
-            let n: usize = url.trim_end_matches(".cer").chars().next_back().and_then(|c| c.to_digit(10)).expect("a digit") as usize;
+            let n: usize =
+                url.trim_end_matches(".cer").chars().next_back().and_then(|c| c.to_digit(10)).expect("a digit")
+                    as usize;
             if n <= limit { ok(pems[n - 1].clone()) } else { gone() }
         }
     };

@@ -22,7 +22,12 @@ fn authority() -> Authority {
     Authority::new(&Leaf::named(NAME, now().to_utc())).expect("an authority")
 }
 
-fn judge_with(pem: &str, trust: &Trust, issuers: &[CertificateDer<'static>], chain: ChainPolicy) -> Result<Judged, Reason> {
+fn judge_with(
+    pem: &str,
+    trust: &Trust,
+    issuers: &[CertificateDer<'static>],
+    chain: ChainPolicy,
+) -> Result<Judged, Reason> {
     judge(pem.as_bytes(), URL, NAME, &Bench { trust, issuers, chain, now: now() }).map_err(|r| r.reason)
 }
 
@@ -55,7 +60,10 @@ pub(in crate::sources::sns) fn leaf(
 }
 
 /// A CA called `name`, issued by `issuer` or by itself.
-pub(in crate::sources::sns) fn ca(name: &str, issuer: Option<&Issuer<'static, KeyPair>>) -> (String, Issuer<'static, KeyPair>) {
+pub(in crate::sources::sns) fn ca(
+    name: &str,
+    issuer: Option<&Issuer<'static, KeyPair>>,
+) -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -86,7 +94,8 @@ pub(in crate::sources::sns) fn der(pem: &str) -> CertificateDer<'static> {
 #[test]
 fn a_leaf_of_a_trusted_root_may_sign() {
     let authority = authority();
-    let judged = judge_with(authority.leaf_pem(), &trust(authority.root_pem()), &[], ChainPolicy::Enforce).expect("good");
+    let judged =
+        judge_with(authority.leaf_pem(), &trust(authority.root_pem()), &[], ChainPolicy::Enforce).expect("good");
     assert!(judged.problem.is_none() && judged.key.is_valid_at(now()));
     let text = b"text";
     use base64::Engine as _;
@@ -135,7 +144,10 @@ fn a_certificate_that_signs_itself_or_leads_elsewhere_is_refused() {
     let authority = authority();
     let trust = trust(authority.root_pem());
     assert_eq!(reason(&leaf(None, |_| {}), &trust), "cert_chain");
-    assert_eq!(reason(&leaf(None, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), &trust), "cert_is_ca");
+    assert_eq!(
+        reason(&leaf(None, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), &trust),
+        "cert_is_ca"
+    );
     // Another root of the same name: known by name, refused by signature.
     let other = Authority::new(&Leaf::named(NAME, now().to_utc())).expect("an authority");
     assert_eq!(reason(other.leaf_pem(), &trust), "cert_chain");
@@ -160,7 +172,10 @@ fn intermediates_complete_a_chain_and_expired_ones_count_as_absent() {
     let later = now().plus(Duration::from_secs(2 * 86_400));
     let issuers = [der(&issuer_pem)];
     let bench = Bench { trust: &trust, issuers: &issuers, chain: ChainPolicy::Enforce, now: later };
-    assert_eq!(judge(pem.as_bytes(), URL, NAME, &bench).map_err(|r| r.reason).map(|_| ()), Err(Reason::CertIssuerUnknown));
+    assert_eq!(
+        judge(pem.as_bytes(), URL, NAME, &bench).map_err(|r| r.reason).map(|_| ()),
+        Err(Reason::CertIssuerUnknown)
+    );
     // The anchor may be the intermediate alone.
     assert_eq!(reason(&pem, &self::trust(&issuer_pem)), "ok");
 }
@@ -175,7 +190,11 @@ fn names_times_and_kinds_of_keys_are_checked() {
     };
     assert_eq!(reason(&renamed("sns-signing.af-south-1.amazonaws.com"), &trust), "cert_name");
     assert_eq!(reason(&renamed("sns.amazonaws.com.evil.example"), &trust), "cert_name");
-    assert_eq!(reason(&leaf(issuer, |params| params.subject_alt_names.clear()), &trust), "cert_name", "common name alone");
+    assert_eq!(
+        reason(&leaf(issuer, |params| params.subject_alt_names.clear()), &trust),
+        "cert_name",
+        "common name alone"
+    );
     let past = |params: &mut CertificateParams| params.not_after = now().minus(Duration::from_secs(2)).to_utc();
     let ahead = |params: &mut CertificateParams| params.not_before = now().plus(Duration::from_secs(2)).to_utc();
     assert_eq!(reason(&leaf(issuer, past), &trust), "cert_not_valid_now");
@@ -270,7 +289,8 @@ fn a_fetched_issuer_is_kept_only_when_it_leads_to_a_root() {
     let (forged_pem, _) = ca("Issuer", Some(&other_root));
     let trust = Trust::as_amazon(&root_pem);
     let accept = |bytes: &[u8], issuers: &[CertificateDer<'static>], now| {
-        accept_issuer(bytes, &Bench { trust: &trust, issuers, chain: ChainPolicy::Enforce, now }).map_err(|r| r.status())
+        accept_issuer(bytes, &Bench { trust: &trust, issuers, chain: ChainPolicy::Enforce, now })
+            .map_err(|r| r.status())
     };
     assert_eq!(accept(&der(&issuer_pem), &[], now()), Ok(der(&issuer_pem)), "DER");
     assert_eq!(accept(issuer_pem.as_bytes(), &[], now()), Ok(der(&issuer_pem)), "PEM");

@@ -164,7 +164,12 @@ pub(super) fn read(text: &str) -> Result<Members<'_>, Refusal> {
         // serde_json's own words may quote the input; its position says enough.
         (Err(error), None) => Err(Refusal::new(
             Reason::BadJson,
-            format!("not one strict JSON object: {} at line {} column {}", category(&error), error.line(), error.column()),
+            format!(
+                "not one strict JSON object: {} at line {} column {}",
+                category(&error),
+                error.line(),
+                error.column()
+            ),
         )),
     }
 }

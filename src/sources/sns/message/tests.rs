@@ -201,7 +201,9 @@ fn what_is_printed_for_debugging_holds_no_token_and_no_signature() {
 
 #[test]
 fn timestamps_mean_what_the_calendar_says() {
-    for text in ["2026-03-06T19:53:21.424Z", "2024-02-29T23:59:59.999Z", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00.000Z"] {
+    for text in
+        ["2026-03-06T19:53:21.424Z", "2024-02-29T23:59:59.999Z", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00.000Z"]
+    {
         assert_eq!(parse_timestamp(text), UnixMillis::parse_rfc3339(text), "{text}");
     }
 }
@@ -284,7 +286,7 @@ proptest! {
             prop_assert_eq!(id, envelope.message_id());
             prop_assert_eq!(subject.as_deref(), envelope.subject());
             prop_assert_eq!(&fields[0], envelope.kind().as_str());
-            prop_assert_eq!(fields.last().map(String::as_str), envelope.subscribe_url().or(Some(envelope.timestamp_text())));
+            prop_assert_eq!(fields.last().map(String::as_str), Some(envelope.subscribe_url().unwrap_or_else(|| envelope.timestamp_text())));
         }
     }
 

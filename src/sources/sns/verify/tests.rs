@@ -39,10 +39,9 @@ fn body(authority: &Authority, kind: &str, version: u8, change: impl Fn(&mut Val
     });
     if kind != "Notification" {
         message["Token"] = token.as_str().into();
-        message["SubscribeURL"] = format!(
-            "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token={token}"
-        )
-        .into();
+        message["SubscribeURL"] =
+            format!("https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token={token}")
+                .into();
     }
     let canonical = |message: &Value| {
         let text = message.to_string();
@@ -199,7 +198,15 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 /// What the sidecar would answer: status and reason.
-fn answer(dir: &Path, body: &[u8], hints: &Hints<'_>, cert: &str, topics: &[&str], now: UnixMillis, chain: ChainPolicy) -> (u16, String) {
+fn answer(
+    dir: &Path,
+    body: &[u8],
+    hints: &Hints<'_>,
+    cert: &str,
+    topics: &[&str],
+    now: UnixMillis,
+    chain: ChainPolicy,
+) -> (u16, String) {
     let policy = Policy { topics: topics.iter().map(|t| (*t).to_owned()).collect(), chain, ..policy() };
     let issuers: Vec<_> = ["AmazonRSA2048M01.pem", "AmazonServerCA1B.pem"]
         .iter()

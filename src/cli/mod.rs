@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The command line. Each command has its own file; this one only tells them apart.
 
 pub mod demo;
@@ -77,8 +76,3 @@ pub fn main() -> ExitCode {
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(8).build()
 }
-=======
-//! The command line.
-
-pub mod verify;
->>>>>>> 926e18d (Add postern verify: judge a saved SNS message by the sidecar's rules)

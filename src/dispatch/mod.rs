@@ -1,4 +1,4 @@
 //! Delivery.
 
-pub mod format;
-pub mod sign;
+pub mod circuit;
+pub mod retry;

@@ -8,7 +8,9 @@ pub mod attempt;
 pub mod circuit;
 pub mod format;
 pub mod headers;
+mod relay;
 pub mod retry;
 pub mod sign;
 #[cfg(test)]
 mod testing;
+pub mod worker;

@@ -20,7 +20,11 @@ use crate::config::CallbackUrl;
 mod connector;
 mod failure;
 mod proxy;
+#[cfg(test)]
+pub(crate) mod receiver;
 mod target;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use proxy::ProxySettings;

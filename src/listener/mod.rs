@@ -11,6 +11,20 @@ use hyper::{HeaderMap, StatusCode};
 
 use crate::queue::Pending;
 
+mod budget;
+mod connection;
+mod limits;
+mod peer;
+mod refusals;
+mod request;
+mod serve;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+
+pub use limits::Limits;
+pub use serve::{BindError, Listener, bind};
+
 /// Largest body that is read: 256 KiB is the largest SNS message over HTTPS, JSON escaping doubles quotes (`sns.md` 1.6).
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
 

@@ -1,0 +1,1 @@
+//! Certificates: what is refused at start, what is taken over while running.

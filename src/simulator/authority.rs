@@ -46,6 +46,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     leaf_pem: String,
     signer: Signer,
+    key_pem: String,
 }
 
 impl std::fmt::Debug for Authority {
@@ -71,6 +72,14 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`] when the library refuses the parameters.
     pub fn new(leaf: &Leaf) -> Result<Self, AuthorityError> {
+        Self::with_key(leaf, SIGNING_KEY_PEM)
+    }
+
+    /// A new root and a leaf as described for the RSA key in `key_pem`.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when the library refuses the parameters or the key is not RSA in PKCS #8 PEM.
+    pub fn with_key(leaf: &Leaf, key_pem: &str) -> Result<Self, AuthorityError> {
         let mut root = CertificateParams::default();
         root.distinguished_name = common_name("Postern test root");
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -80,8 +89,9 @@ impl Authority {
         let root_key = KeyPair::generate()?;
         let root_pem = root.self_signed(&root_key)?.pem();
         let issuer = Issuer::new(root, root_key);
-        let leaf_pem = issue(leaf, &issuer)?;
-        Ok(Self { root_pem, issuer, leaf_pem, signer: Signer::from_pem(SIGNING_KEY_PEM)? })
+        let signer = Signer::from_pem(key_pem)?;
+        let leaf_pem = issue(leaf, key_pem, &issuer)?;
+        Ok(Self { root_pem, issuer, leaf_pem, signer, key_pem: key_pem.to_owned() })
     }
 
     /// The root, for `POSTERN_SNS_TRUST_ANCHOR_FILE`.
@@ -99,7 +109,21 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`] when the library refuses the parameters.
     pub fn reissue(&self, leaf: &Leaf) -> Result<String, AuthorityError> {
-        issue(leaf, &self.issuer)
+        issue(leaf, &self.key_pem, &self.issuer)
+    }
+
+    /// Certificate and key, both PEM, for a TLS server that is reached as `names` (DNS names or addresses); issued by the root.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when the library refuses the names.
+    pub fn server_certificate(&self, names: &[&str], now: OffsetDateTime) -> Result<(String, String), AuthorityError> {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name = common_name("Postern test server");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = now - time::Duration::days(1);
+        params.not_after = now + time::Duration::days(365);
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// The root as an issuer, for certificates this file does not foresee.
@@ -119,7 +143,7 @@ fn common_name(name: &str) -> DistinguishedName {
     dn
 }
 
-fn issue(leaf: &Leaf, issuer: &Issuer<'static, KeyPair>) -> Result<String, AuthorityError> {
+fn issue(leaf: &Leaf, key_pem: &str, issuer: &Issuer<'static, KeyPair>) -> Result<String, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(&leaf.name);
     params.subject_alt_names = vec![SanType::DnsName(leaf.name.as_str().try_into()?)];
@@ -128,7 +152,7 @@ fn issue(leaf: &Leaf, issuer: &Issuer<'static, KeyPair>) -> Result<String, Autho
     params.is_ca = if leaf.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
     params.not_before = leaf.not_before;
     params.not_after = leaf.not_after;
-    let key = KeyPair::from_pem_and_sign_algo(SIGNING_KEY_PEM, &PKCS_RSA_SHA256)?;
+    let key = KeyPair::from_pem_and_sign_algo(key_pem, &PKCS_RSA_SHA256)?;
     Ok(params.signed_by(&key, issuer)?.pem())
 }
 

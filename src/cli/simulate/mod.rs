@@ -1,0 +1,242 @@
+//! `postern simulate`: an SNS that signs with its own authority and sends load, with duplicates, late messages and forgeries.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
+use url::Url;
+
+use crate::simulator::dice::Dice;
+use crate::simulator::load::{self, Load};
+use crate::simulator::sns::{self, Simulator, records};
+use crate::simulator::wire::{Connection, Target};
+
+mod plan;
+mod tally;
+
+use plan::Plan;
+use tally::Tally;
+
+/// Send signed SNS notifications of S3 changes to a sidecar.
+///
+/// The sidecar must be told to trust this simulator, which prints the two settings that do it. Stay on one --listen address to
+/// keep them valid; the trust anchor is new on every run, so start the sidecar after the simulator, which waits for it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The sidecar's SNS route, such as http://127.0.0.1:8443/sns
+    #[arg(long, value_name = "URL")]
+    pub target: Url,
+
+    /// The topic that is published to; the sidecar must accept it
+    #[arg(long, value_name = "ARN", default_value = "arn:aws:sns:us-east-1:123456789012:postern-demo")]
+    pub topic: String,
+
+    /// Messages per second, such as 500/s; without it as fast as answers come
+    #[arg(long, value_name = "N/s", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+
+    /// Genuine messages to send
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u64,
+
+    /// Distinct object keys
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: u64,
+
+    /// Messages of 100 that are sent a second time
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub duplicates: u8,
+
+    /// Messages of 100 that are held back behind later ones
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub reorder: u8,
+
+    /// Forged messages sent in addition, for every 100 genuine ones
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub forge: u8,
+
+    /// 1 signs with SHA-1, 2 with SHA-256
+    #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub signature_version: u8,
+
+    /// The S3 event, such as ObjectCreated:Put; mix sends every type there is
+    #[arg(long, value_name = "NAME", default_value = "ObjectCreated:Put")]
+    pub event: String,
+
+    /// S3 records in each message
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub records: u16,
+
+    /// Bucket of the changes
+    #[arg(long, value_name = "NAME", default_value = "postern-demo")]
+    pub bucket: String,
+
+    /// Where certificate and subscription confirmations are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9911")]
+    pub listen: SocketAddr,
+
+    /// Where the trust anchor is written
+    #[arg(long, value_name = "FILE", default_value = "postern-simulator-anchor.pem")]
+    pub anchor_out: PathBuf,
+
+    /// Another RSA key to sign with (PKCS #8 PEM) than the simulator's own
+    #[arg(long, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+
+    /// First ask the sidecar to confirm its subscription, and wait for that
+    #[arg(long)]
+    pub confirm: bool,
+
+    /// Connections to the sidecar
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub connections: u16,
+
+    /// PEM authorities for an https target
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// How long to wait for the sidecar to answer
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+
+    /// Allow a target that is not on this machine
+    #[arg(long)]
+    pub allow_remote: bool,
+
+    /// Who speaks: sns
+    #[arg(long, default_value = "sns", value_parser = ["sns"])]
+    pub dialect: String,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("a rate is a number above zero with /s behind it, such as 500/s".to_owned()),
+    }
+}
+
+/// Runs the command: 0 when all went as it should, 1 when a forgery was accepted or a genuine message was not, 2 when it could
+/// not begin.
+pub async fn run(args: Args) -> ExitCode {
+    match simulate(args).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "postern simulate: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn simulate(args: Args) -> Result<bool, String> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+    let ca = args.ca.as_ref().map(read).transpose()?;
+    let target = Target::new(&args.target, ca.as_deref()).map_err(|error| error.to_string())?;
+    if !target.is_loopback() && !args.allow_remote {
+        return Err(format!(
+            "{} is not on this machine; load and forgeries go elsewhere only with --allow-remote",
+            args.target
+        ));
+    }
+    if args.event != "mix" && !records::EVENT_NAMES.contains(&args.event.as_str()) {
+        return Err(format!(
+            "no S3 event is called {}; there are mix, {}",
+            args.event,
+            records::EVENT_NAMES.join(", ")
+        ));
+    }
+    let signing_key_pem = match &args.signing_key {
+        Some(path) => Some(String::from_utf8(read(path)?).map_err(|_| format!("{} is no PEM", path.display()))?),
+        None => None,
+    };
+    let options = sns::Options {
+        listen: args.listen,
+        topic_arn: args.topic.clone(),
+        signature_version: args.signature_version,
+        signing_key_pem,
+        ..sns::Options::default()
+    };
+    let simulator = Arc::new(Simulator::start(options).await.map_err(|error| error.to_string())?);
+    let anchor = &args.anchor_out;
+    std::fs::write(anchor, simulator.anchor_pem())
+        .map_err(|error| format!("cannot write {}: {error}", anchor.display()))?;
+    let anchor = std::path::absolute(anchor).unwrap_or_else(|_| anchor.clone());
+    say(&format!(
+        "The sidecar needs these settings to believe this simulator:\n\n  \
+         POSTERN_SNS_ENDPOINT_URL={}\n  POSTERN_SNS_TRUST_ANCHOR_FILE={}\n  EVENT_SNS_TOPIC_ARN={}\n",
+        simulator.endpoint_url().as_str().trim_end_matches('/'),
+        anchor.display(),
+        args.topic
+    ));
+    let target = Arc::new(target);
+    wait_for(&target, &args).await?;
+    if args.confirm {
+        confirm(&simulator, &target).await?;
+    }
+    let tally = Arc::new(Tally::default());
+    let load = Load { target, connections: usize::from(args.connections), rate: args.rate };
+    let (sender, shots) = mpsc::channel(1024);
+    let plan = Arc::new(Plan::new(&args, Arc::clone(&simulator)));
+    // Signing is the dear part. With one connection there is one signer, so that what is sent keeps its order.
+    let signers = std::thread::available_parallelism().map_or(1, usize::from).min(load.connections);
+    for _ in 0..signers {
+        let (plan, sender) = (Arc::clone(&plan), sender.clone());
+        tokio::task::spawn_blocking(move || plan.produce(&sender));
+    }
+    drop(sender);
+    let noted = Arc::clone(&tally);
+    let took = load::drive(&load, shots, move |tag, reply, latency| noted.note(tag, &reply, latency)).await;
+    say(&tally.report(took));
+    Ok(tally.is_well())
+}
+
+fn say(text: &str) {
+    // Whoever closes our output does not want to hear the rest; the exit code still says it.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Waits until the target answers a probe.
+async fn wait_for(target: &Arc<Target>, args: &Args) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut connection = Connection::new(Arc::clone(target)).with_timeout(Duration::from_secs(5));
+    let mut said = false;
+    loop {
+        let answer = connection.send(Method::GET, args.target.path(), Default::default(), Bytes::new()).await;
+        let Err(error) = answer else { return Ok(()) };
+        if begun.elapsed() >= args.wait {
+            return Err(format!("{} does not answer: {error}", args.target));
+        }
+        if !said {
+            said = true;
+            say(&format!("Waiting for {} to answer ...", args.target));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn confirm(simulator: &Simulator, target: &Arc<Target>) -> Result<(), String> {
+    let envelope = simulator.subscription_confirmation(&mut Dice::new());
+    let sent = simulator.deliver(&mut Connection::new(Arc::clone(target)), &envelope).await;
+    let reply = sent.reply.map_err(|error| format!("the subscription confirmation had no answer: {error}"))?;
+    if !reply.status.is_success() {
+        return Err(format!(
+            "the subscription confirmation was answered with {}; does the sidecar have the settings above?",
+            reply.status
+        ));
+    }
+    if !simulator.wait_confirmed(Duration::from_secs(15)).await {
+        return Err("the sidecar took the subscription confirmation and did not confirm within 15 s".to_owned());
+    }
+    say("The subscription is confirmed.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

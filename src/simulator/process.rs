@@ -15,6 +15,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use url::Url;
 
+use crate::simulator::sns::Simulator;
 use crate::simulator::wire::{Connection, Target};
 
 /// How the sidecar is run. Its environment is what is said here and nothing else.
@@ -82,6 +83,21 @@ impl Sidecar {
             .with("POSTERN_DATA_DIR", folder.join("store"))
             .with("POSTERN_TLS", "off")
             .with("POSTERN_LOG_FORMAT", "text"))
+    }
+
+    /// The same, set up to believe `simulator` (its anchor is written to `folder`) and to deliver to `callback`, signed with `key`.
+    ///
+    /// # Errors
+    /// What the system says when there are no free ports or the anchor cannot be written.
+    pub fn between(binary: &Path, folder: &Path, simulator: &Simulator, callback: &str, key: &str) -> io::Result<Self> {
+        let anchor = folder.join("sns-anchor.pem");
+        std::fs::write(&anchor, simulator.anchor_pem())?;
+        Ok(Self::new(binary, folder)?
+            .with("POSTERN_SNS_ENDPOINT_URL", simulator.endpoint_url().as_str().trim_end_matches('/'))
+            .with("POSTERN_SNS_TRUST_ANCHOR_FILE", anchor)
+            .with("EVENT_SNS_TOPIC_ARN", simulator.topic_arn())
+            .with("EVENT_NOTIFICATION_CALLBACK_URL", callback)
+            .with("EVENT_NOTIFICATION_SIGNATURE_KEY", key))
     }
 
     /// Sets a variable of its environment.

@@ -1,4 +1,4 @@
 //! All integration tests, as one binary: real sockets on port 0, a real disk.
 
-mod examples;
-mod golden;
+mod crash;
+mod lostwrites;

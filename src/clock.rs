@@ -45,6 +45,15 @@ impl UnixMillis {
         i64::try_from(parsed.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self)
     }
 
+    /// Reads the `Date` of an HTTP answer in its preferred form (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let form = time::macros::format_description!(
+            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        );
+        let parsed = time::PrimitiveDateTime::parse(text.trim(), form).ok()?.assume_utc();
+        parsed.unix_timestamp().checked_mul(1000).map(Self)
+    }
+
     /// Whole seconds in the form `2026-02-21T16:43:41Z`.
     pub fn to_iso_seconds(self) -> String {
         let t = self.to_utc();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::aws::{Aws, ConfirmError};
-use crate::config::Config;
+use crate::aws::{Aws, BadAuthorities, ConfirmError};
+use crate::config::{Config, Instance};
 use crate::queue::Pending;
 use crate::sources::sns::confirm::{Account, Confirmed, Failure};
 
@@ -25,13 +25,14 @@ impl Account for AwsAccount {
 }
 
 /// One account for each instance, for its topics.
-pub(super) fn of(config: &Config) -> Vec<(Vec<String>, Arc<dyn Account>)> {
-    config
-        .instances
-        .iter()
-        .map(|instance| {
-            let aws = Arc::new(Aws::new(instance, config));
-            (instance.topics.clone(), Arc::new(AwsAccount(aws)) as Arc<dyn Account>)
-        })
-        .collect()
+pub(super) fn of(
+    config: &Config,
+    extra_ca_pem: &[Vec<u8>],
+) -> Result<Vec<(Vec<String>, Arc<dyn Account>)>, BadAuthorities> {
+    let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
+    let account = |instance: &Arc<Instance>| {
+        let aws = Arc::new(Aws::new(instance, endpoint, extra_ca_pem)?);
+        Ok((instance.topics.clone(), Arc::new(AwsAccount(aws)) as Arc<dyn Account>))
+    };
+    config.instances.iter().map(account).collect()
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::RunError;
-use crate::dispatch::Progress;
+use crate::dispatch::worker::Progress;
 use crate::health::Health;
 use crate::shutdown::{Conductor, Phase};
 
@@ -66,7 +66,7 @@ pub(super) async fn conduct(
             if now.owed == 0 && now.in_flight == 0 {
                 return "nothing is owed";
             }
-            if now.callbacks_gone && now.in_flight == 0 {
+            if now.all_paused_by_connect && now.in_flight == 0 {
                 return "the app is gone; what is owed is kept for the next start";
             }
             if progress.changed().await.is_err() {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, ClockSkew, SystemClock};
 use crate::config::Config;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::worker::Dispatcher;
 use crate::egress::{self, Client};
 use crate::health::Health;
 use crate::listener::{self, Listener};
@@ -36,6 +36,10 @@ pub use ending::Ending;
 /// Why the sidecar could not start. The text says where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// An authority file is not usable.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Authorities(#[from] crate::aws::BadAuthorities),
     /// The admin socket could not be bound.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
@@ -63,7 +67,7 @@ pub enum StartError {
     Store(#[from] QueueError),
     /// The listener's certificate is not usable.
     #[error(transparent)]
-    Tls(#[from] listener::TlsError),
+    Tls(#[from] listener::tls::TlsError),
     /// The trust anchor is not usable.
     #[error("POSTERN_SNS_TRUST_ANCHOR_FILE: {0}")]
     TrustAnchor(String),
@@ -81,10 +85,10 @@ pub struct App {
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     queue: Arc<Embedded>,
-    tls: Option<listener::TlsAcceptorHandle>,
+    tls: Option<listener::tls::TlsAcceptorHandle>,
     intake: Listener,
     admin: Admin,
-    certificates: Arc<CertificateStore>,
+    certificates: CertificateStore,
     confirmer: Arc<Confirmer>,
     source: Arc<SnsSource>,
     dispatcher: Dispatcher,
@@ -100,7 +104,7 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
     let health = Arc::new(Health::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
-    let tls = config.tls.as_ref().map(listener::load).transpose()?;
+    let tls = config.tls.as_ref().map(listener::tls::load).transpose()?;
     let intake = listener::bind(config.listen).await?;
     let admin_socket = admin::bind(config.admin_listen).await?;
 
@@ -111,19 +115,18 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
 
     let client = Client::new(parts::egress_options(&config)?)?;
     let skew = Arc::new(ClockSkew::default());
-    let certificates = Arc::new(parts::certificates(&config, &client, &clock, &skew, &metrics, &health)?);
+    let certificates = parts::certificates(&config, &client, &clock, &skew, &metrics, &health)?;
     let verifier = Verifier::new(
         parts::policy(&config),
-        Arc::clone(&certificates),
+        certificates.clone(),
         Arc::clone(&clock),
         Arc::clone(&skew),
-        metrics.clone(),
     );
     let topics: Vec<String> = config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.clone()).collect();
     let confirmer = Arc::new(
         Confirmer::new(
             Arc::clone(&shared),
-            Arc::new(parts::caller(&config, &client)),
+            Arc::new(parts::caller(&config, &client)?),
             config.sns.confirm,
             config.sns.unsubscribe,
             &topics,
@@ -145,7 +148,7 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
     ));
     let dispatcher = Dispatcher::new(
         &config.dispatch,
-        config.instances.clone(),
+        &config.instances,
         Arc::clone(&shared),
         client,
         Arc::clone(&clock),
@@ -201,13 +204,13 @@ impl App {
         // These end by themselves or with the phases; their end is no failure.
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(Arc::clone(&self.confirmer).run(shutdown.clone()));
-        let certificates = Arc::clone(&self.certificates);
+        let certificates = self.certificates.clone();
         helpers.spawn(until_stopping(shutdown.clone(), async move { certificates.prefetch_issuers().await }));
         if let (Some(handle), Some(files)) = (self.tls, self.config.tls.clone()) {
-            helpers.spawn(listener::watch(
+            helpers.spawn(listener::tls::watch(
                 handle,
                 files,
-                listener::RELOAD_INTERVAL,
+                listener::tls::RELOAD_INTERVAL,
                 Arc::clone(&self.health),
                 self.metrics.clone(),
                 Arc::clone(&self.clock),

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::StartError;
 use crate::clock::{Clock, ClockSkew, UnixMillis};
 use crate::config::{CallbackUrl, ChainPolicy, Config};
-use crate::egress::{Call, Client, Options, ProxySettings};
+use crate::egress::{Call, CallError, Client, Options, ProxySettings};
 use crate::health::Health;
 use crate::listener::{Intake, Source};
 use crate::queue::embedded::Embedded;
 use crate::queue::{Pending, Queue};
-use crate::record::{Dialect, SequencerKind};
+use crate::record::Dialect;
 use crate::shutdown::{Phase, Shutdown};
-use crate::sources::sns::certs::{CertificateStore, Fetch, FetchError, Fetched};
+use crate::sources::sns::certs::{CertificateStore, Fetch, FetchError, Fetched, Setup};
 use crate::sources::sns::chain::Trust;
 use crate::sources::sns::confirm::SnsCaller;
 use crate::sources::sns::source::SnsSource;
@@ -57,20 +57,21 @@ pub(super) fn certificates(
         Some(path) => Trust::from_pem(&read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?).map_err(StartError::TrustAnchor)?,
         None => Trust::amazon(),
     };
-    Ok(CertificateStore::new(
+    Ok(CertificateStore::open(Setup {
+        fetch: Arc::new(EgressFetch(client.clone())),
         trust,
-        config.sns.chain,
-        Some(config.data_dir.join("certificates")),
-        Arc::new(EgressFetch(client.clone())),
-        Arc::clone(clock),
-        Arc::clone(skew),
-        metrics.clone(),
-        Arc::clone(health),
-    ))
+        chain: config.sns.chain,
+        data_dir: Some(config.data_dir.clone()),
+        issuers: Vec::new(),
+        clock: Arc::clone(clock),
+        skew: Arc::clone(skew),
+        health: Arc::clone(health),
+        metrics: metrics.clone(),
+    }))
 }
 
 /// Certificates and issuers come through the one outgoing client.
-struct EgressFetch(Client);
+pub struct EgressFetch(pub Client);
 
 impl Fetch for EgressFetch {
     fn get<'a>(
@@ -93,11 +94,22 @@ impl Fetch for EgressFetch {
                     refuse_longer: true,
                 })
                 .await
-                .map_err(|error| FetchError::from_call(&error))?;
-            let date = reply.headers.get(hyper::header::DATE).and_then(|v| v.to_str().ok()).and_then(UnixMillis::parse_http_date);
+                .map_err(|error| match error {
+                    CallError::AnswerTooLarge(_) => FetchError::TooLarge,
+                    other => FetchError::Failed(other.to_string()),
+                })?;
+            let date = left_its_server(&reply.headers);
             Ok(Fetched { status: reply.status.as_u16(), body: reply.body.to_vec(), date })
         })
     }
+}
+
+/// When an answer left its server: `Date`, plus `Age` where a cache on the way added one (RFC 9111, 5.1).
+fn left_its_server(headers: &hyper::HeaderMap) -> Option<UnixMillis> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = UnixMillis::parse_http_date(text(hyper::header::DATE)?)?;
+    let age = text(hyper::header::AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    Some(date.plus(Duration::from_secs(age)))
 }
 
 /// What verification demands.
@@ -106,6 +118,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         topics: config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.iter().cloned()).collect(),
         min_signature_version: config.sns.min_signature_version,
         max_age: config.sns.max_age,
+        chain: config.sns.chain,
         endpoint: config.sns.endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
     }
 }
@@ -113,19 +126,19 @@ pub(super) fn policy(config: &Config) -> Policy {
 /// Amazon's dialect; an SNS other than Amazon's has no sequencer to rely on (hard case 1).
 pub(super) fn dialect(config: &Config) -> Dialect {
     match config.sns.endpoint {
-        Some(_) => Dialect { sequencer: SequencerKind::None, ..Dialect::AWS },
+        Some(_) => Dialect::LOCALSTACK,
         None => Dialect::AWS,
     }
 }
 
 /// The one who confirms subscriptions.
-pub(super) fn caller(config: &Config, client: &Client) -> SnsCaller {
+pub(super) fn caller(config: &Config, client: &Client) -> Result<SnsCaller, StartError> {
     let endpoint = config.sns.endpoint.as_ref().map(|endpoint| endpoint.url.clone());
     #[cfg(feature = "aws")]
-    let accounts = super::accounts::of(config);
+    let accounts = super::accounts::of(config, &egress_options(config)?.extra_ca_pem)?;
     #[cfg(not(feature = "aws"))]
     let accounts = Vec::new();
-    SnsCaller::new(client.clone(), endpoint, accounts)
+    Ok(SnsCaller::new(client.clone(), endpoint, accounts))
 }
 
 /// The routes of the intake (DESIGN, Routes).

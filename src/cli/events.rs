@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::{Clock, SystemClock, UnixMillis};
-use crate::config::{CallbackUrl, QueueConfig, env};
+use crate::config::{self, CallbackUrl, ProcessEnvironment, QueueConfig};
 use crate::egress::{Call, Client, Options};
 use crate::queue::embedded::{self, Embedded, OpenError};
 use crate::queue::{Filter, Queue, Row, State};
@@ -104,7 +104,7 @@ impl Selection {
     }
 
     fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(|| env::data_dir(&env::ProcessEnvironment))
+        self.data_dir.clone().unwrap_or_else(|| config::data_dir(&ProcessEnvironment))
     }
 }
 
@@ -220,13 +220,14 @@ async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'
 }
 
 async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, String> {
-    let admin = env::admin(&env::ProcessEnvironment).map_err(|problems| {
+    let admin = config::admin(&ProcessEnvironment).map_err(|problems| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     })?;
-    let token: Secret = admin.token.ok_or(
+    let (address, token) = admin;
+    let token: Secret = token.ok_or(
         "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked",
     )?;
-    let url = CallbackUrl::parse(&format!("http://{}/deliveries/{what}", admin.address)).map_err(|e| e.to_string())?;
+    let url = CallbackUrl::parse(&format!("http://{}/deliveries/{what}", address)).map_err(|(problem, _)| problem)?;
     let mut body = serde_json::to_value(&filter).map_err(|error| error.to_string())?;
     if let (true, Some(object)) = (all, body.as_object_mut()) {
         object.insert("all".to_owned(), true.into());
@@ -249,7 +250,7 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Strin
             refuse_longer: true,
         })
         .await
-        .map_err(|error| format!("the sidecar's admin API at {} cannot be asked: {error}", admin.address))?;
+        .map_err(|error| format!("the sidecar's admin API at {} cannot be asked: {error}", address))?;
     if reply.status != StatusCode::OK {
         return Err(format!("the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)", reply.status));
     }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::app::{self, Ending};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ProcessEnvironment};
 use crate::telemetry::logs;
 
 /// No flags: the environment says everything, so that a pod's specification is the whole truth.
@@ -17,17 +17,12 @@ pub struct Args {}
 
 /// The settings, for `--help`.
 pub(super) fn settings_help() -> String {
-    format!("Settings (environment variables):\n\n{}", config::settings::plain_text())
+    config::settings::help()
 }
 
 /// Runs the sidecar until SIGTERM or SIGINT.
 pub fn run(_args: &Args) -> ExitCode {
-    let environment = config::env::ProcessEnvironment;
-    if let Err(problem) = logs::init_from(&environment) {
-        eprintln!("postern: {problem}");
-        return ExitCode::from(EXIT_USAGE);
-    }
-    let config = match config::env::load(&environment) {
+    let config = match config::load(&ProcessEnvironment) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("postern cannot start: {} to settle in its settings.", count(problems.len()));
@@ -37,6 +32,10 @@ pub fn run(_args: &Args) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Err(problem) = logs::init(&config.log.filter, logs::format(config.log.format)) {
+        eprintln!("postern cannot start: {problem}");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

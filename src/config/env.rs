@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::problem::Problem;
 use super::settings;
 use super::values::{Reader, Values};
 use super::{Config, instance, process};
+use crate::secret::Secret;
 
 /// Where variables come from.
 pub trait Environment {
@@ -47,6 +50,23 @@ pub fn load(env: &dyn Environment) -> Result<Config, Vec<Problem>> {
     problems.sort_by(|a, b| (&a.name, &a.problem).cmp(&(&b.name, &b.problem)));
     problems.dedup();
     Err(problems)
+}
+
+/// Where the store is, for commands beside a sidecar; other settings are not looked at.
+pub fn data_dir(env: &dyn Environment) -> PathBuf {
+    let values = values(env, &mut Vec::new());
+    process::data_dir(&Reader { values: &values, problems: &mut Vec::new() })
+}
+
+/// Where a running sidecar's admin API is asked, and with which token; other settings are not looked at.
+///
+/// # Errors
+/// What is wrong with the two settings.
+pub fn admin(env: &dyn Environment) -> Result<(SocketAddr, Option<Secret>), Vec<Problem>> {
+    let values = values(env, &mut Vec::new());
+    let mut problems = Vec::new();
+    let admin = process::admin(&mut Reader { values: &values, problems: &mut problems });
+    if problems.is_empty() { Ok(admin) } else { Err(problems) }
 }
 
 /// Every setting that the environment gives; unknown names of ours are problems.

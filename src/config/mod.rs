@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use env::{Environment, ProcessEnvironment, load};
+pub use env::{Environment, ProcessEnvironment, admin, data_dir, load};
 pub use problem::Problem;
 pub use topic::region_of as topic_region;
 
@@ -117,6 +117,18 @@ pub struct QueueConfig {
     pub dedupe_for: Duration,
     /// Whether deliveries of one key go in order (`POSTERN_ORDERING`).
     pub ordering: Ordering,
+}
+
+impl Default for QueueConfig {
+    /// The defaults of the settings.
+    fn default() -> Self {
+        Self {
+            max_bytes: 1 << 30,
+            dead_max_bytes: 1 << 30,
+            dedupe_for: Duration::from_hours(24),
+            ordering: Ordering::Key,
+        }
+    }
 }
 
 /// `POSTERN_ORDERING`.

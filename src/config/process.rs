@@ -1,6 +1,6 @@
 //! The settings of the whole process: listeners, queue, dispatch, trust.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// The bound under which a store is of no use: one notification of the largest size and what belongs to it.
-const MIN_STORE: u64 = 1 << 20;
+/// The bound under which a store is of no use: not even one event of a usual size fits.
+const MIN_STORE: u64 = 4 << 10;
 /// SNS retries for an hour at most (hard case 21), and clocks differ by up to five minutes (hard case 9).
 const SNS_RETRIES: Duration = Duration::from_secs(65 * 60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -32,8 +32,7 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
         warnings.push("POSTERN_DRAIN_TIMEOUT is shorter than POSTERN_ATTEMPT_TIMEOUT: slow callbacks are cut off at a stop and repeated later".to_owned());
     }
     let listen = reader.read("POSTERN_LISTEN", address).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443)));
-    let admin_listen =
-        reader.read("POSTERN_ADMIN_LISTEN", address).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9465)));
+    let admin_listen = admin_listen(reader);
     if listen == admin_listen && listen.port() != 0 {
         reader.refuse("POSTERN_ADMIN_LISTEN", "is the address of POSTERN_LISTEN", "use another port for one of them");
     }
@@ -44,7 +43,7 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
         trusted_proxies: reader.read("POSTERN_TRUSTED_PROXIES", ranges).unwrap_or_default(),
         admin_listen,
         admin_token: admin_token(reader, warnings),
-        data_dir: reader.text("POSTERN_DATA_DIR").map_or_else(|| PathBuf::from("/var/lib/postern"), PathBuf::from),
+        data_dir: data_dir(reader),
         queue: queue(reader, sns.max_age),
         dispatch,
         sns,
@@ -54,6 +53,27 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
         instances: Vec::new(),
         warnings: Vec::new(),
     }
+}
+
+/// Where the store is.
+pub(super) fn data_dir(reader: &Reader<'_>) -> PathBuf {
+    reader.text("POSTERN_DATA_DIR").map_or_else(|| PathBuf::from("/var/lib/postern"), PathBuf::from)
+}
+
+/// Where the admin API is reached from this machine, and its token.
+pub(super) fn admin(reader: &mut Reader<'_>) -> (SocketAddr, Option<Secret>) {
+    let mut address = admin_listen(reader);
+    // An address to listen on everywhere is no address to connect to everywhere.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    (address, admin_token(reader, &mut Vec::new()))
+}
+
+fn admin_listen(reader: &mut Reader<'_>) -> SocketAddr {
+    reader.read("POSTERN_ADMIN_LISTEN", address).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9465)))
 }
 
 fn tls(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {

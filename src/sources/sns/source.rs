@@ -11,7 +11,8 @@ use hyper::{HeaderMap, StatusCode};
 use super::confirm::{Confirmer, Intent};
 use super::url::TopicArn;
 use super::verifier::Verifier;
-use super::verify::{Refusal, Verified, VerifiedNotification};
+use super::refusal::Refusal;
+use super::verify::{Verified, VerifiedNotification};
 use crate::clock::Clock;
 use crate::config::{Basic, Instance};
 use crate::event::Origin;
@@ -79,7 +80,7 @@ impl SnsSource {
             return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
         };
         self.confirmer.heard(topic);
-        let region = TopicArn::parse(topic).map(|arn| arn.region().to_owned());
+        let region = TopicArn::parse(topic).ok().map(|arn| arn.region().to_owned());
         let notice = Notice {
             origin: Origin::Sns,
             dialect: self.dialect,

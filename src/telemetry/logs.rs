@@ -31,7 +31,9 @@ pub enum LogsError {
     #[error("logging was set up twice in one process")]
     AlreadySet,
     /// The filter is none.
-    #[error("POSTERN_LOG={filter:?} is no filter: {problem}; use error, warn, info, debug, trace or off, or name parts, such as info,postern::dispatch=debug")]
+    #[error(
+        "POSTERN_LOG={filter:?} is no filter: {problem}; use error, warn, info, debug, trace or off, or name parts, such as info,postern::dispatch=debug"
+    )]
     Filter {
         /// What was set.
         filter: String,
@@ -49,7 +51,12 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), LogsError> {
     subscriber(filter, format, stderr, ansi)?.try_init().map_err(|_| LogsError::AlreadySet)
 }
 
-fn subscriber<W>(filter: &str, format: LogFormat, writer: W, ansi: bool) -> Result<impl Subscriber + Send + Sync, LogsError>
+fn subscriber<W>(
+    filter: &str,
+    format: LogFormat,
+    writer: W,
+    ansi: bool,
+) -> Result<impl Subscriber + Send + Sync, LogsError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

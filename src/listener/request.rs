@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -81,10 +82,10 @@ impl Front {
         let has_credentials = head.headers.contains_key(header::AUTHORIZATION);
         let mut body = Some(body);
         let mut reply = match self.before_body(&head, caller) {
-            Ok((source, length_hint)) => {
+            ControlFlow::Continue((source, length_hint)) => {
                 self.through(source, head.headers, &mut body, length_hint, caller.address).await
             }
-            Err(reply) => reply,
+            ControlFlow::Break(reply) => reply,
         };
         // What nobody read is still on its way; the next request cannot be told from it.
         if body.is_some_and(|body| !body.is_end_stream()) {
@@ -103,44 +104,44 @@ impl Front {
         &self,
         head: &hyper::http::request::Parts,
         caller: Caller,
-    ) -> Result<(Arc<dyn Source>, usize), Reply> {
+    ) -> ControlFlow<Reply, (Arc<dyn Source>, usize)> {
         let path = head.uri.path();
         let probe = head.method == Method::GET || head.method == Method::HEAD;
         let Some(source) = self.intake.route(path) else {
             if path != "/" {
-                return Err(Reply::early(SELF, Answer::plain(StatusCode::NOT_FOUND, "not_found")));
+                return ControlFlow::Break(Reply::early(SELF, Answer::plain(StatusCode::NOT_FOUND, "not_found")));
             }
             if probe {
-                return Err(Reply::early(SELF, Answer::plain(StatusCode::OK, "probe")));
+                return ControlFlow::Break(Reply::early(SELF, Answer::plain(StatusCode::OK, "probe")));
             }
             let answer = Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "method");
-            return Err(Reply { allow: Some("GET, HEAD"), ..Reply::early(SELF, answer) });
+            return ControlFlow::Break(Reply { allow: Some("GET, HEAD"), ..Reply::early(SELF, answer) });
         };
         let refuse = |status, reason| Reply::early(source.name(), Answer::plain(status, reason));
         if probe {
-            return Err(refuse(StatusCode::OK, "probe"));
+            return ControlFlow::Break(refuse(StatusCode::OK, "probe"));
         }
         if head.method != Method::POST {
             let reply = refuse(StatusCode::METHOD_NOT_ALLOWED, "method");
-            return Err(Reply { allow: Some("GET, HEAD, POST"), ..reply });
+            return ControlFlow::Break(Reply { allow: Some("GET, HEAD, POST"), ..reply });
         }
         if let Some(reason) = self.intake.refusing() {
-            return Err(Reply::early(source.name(), Answer::unavailable(reason, RETRY_AFTER)));
+            return ControlFlow::Break(Reply::early(source.name(), Answer::unavailable(reason, RETRY_AFTER)));
         }
         if caller.limited && self.budget.is_spent(caller.address, Instant::now()) {
             let mut reply = refuse(StatusCode::TOO_MANY_REQUESTS, "rate_limited");
             reply.answer.retry_after = Some(RETRY_AFTER);
-            return Err(reply);
+            return ControlFlow::Break(reply);
         }
         if is_encoded(&head.headers) {
-            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding"));
+            return ControlFlow::Break(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding"));
         }
         let length = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         let length = length.unwrap_or(0);
         if length > self.limits.body_bytes {
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"));
+            return ControlFlow::Break(refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"));
         }
-        Ok((source, length))
+        ControlFlow::Continue((source, length))
     }
 
     /// Reads the body and has the source judge it.

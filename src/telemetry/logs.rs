@@ -83,7 +83,8 @@ where
 fn parse(filter: &str) -> Result<EnvFilter, LogsError> {
     let error = |problem: String| LogsError::Filter { filter: filter.to_owned(), problem };
     for directive in filter.split(',').map(str::trim) {
-        if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
+        // An empty word is a level to the library: `error`.
+        if !directive.contains('=') && (directive.is_empty() || directive.parse::<LevelFilter>().is_err()) {
             return Err(error(format!("{directive:?} is no level")));
         }
     }

@@ -109,7 +109,7 @@ async fn a_new_pair_is_taken_over_without_dropping_connections_and_a_broken_one_
     let handle = load(&files).expect("a pair");
     let rig = rig_with(Limits::default(), Some(handle.clone()), Vec::new()).await;
     let health = Arc::new(Health::default());
-    let (_conductor, shutdown) = crate::shutdown::channel();
+    let (_conductor, shutdown) = channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     tokio::spawn(watch(handle, files, TICK, Arc::clone(&health), rig.metrics.clone(), clock, shutdown));
     let reloads = |outcome| rig.metrics.tls_reloads.get_or_create(&Outcome { outcome }).get();
@@ -150,7 +150,7 @@ async fn an_end_within_seven_days_is_said_in_time() {
     let health = Arc::new(Health::default());
     let metrics = Metrics::register(&mut Registry::default());
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
-    let (_conductor, shutdown) = crate::shutdown::channel();
+    let (_conductor, shutdown) = channel();
     let handle = load(&files).expect("a pair");
     let shared = Arc::clone(&clock) as Arc<dyn Clock>;
     tokio::spawn(watch(handle, files, TICK, Arc::clone(&health), metrics.clone(), shared, shutdown));

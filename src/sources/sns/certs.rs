@@ -5,6 +5,7 @@
 //! failure drives it out. Only what was judged good is kept on disk, so that a restart without network still verifies.
 
 mod disk;
+mod fetch;
 mod issuers;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,10 +23,10 @@ use super::refusal::{Reason, Refusal};
 use crate::clock::{Clock, ClockSkew, UnixMillis};
 use crate::config::ChainPolicy;
 use crate::health::Health;
-use crate::queue::Pending;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Outcome;
 use disk::Disk;
+pub use fetch::{Fetch, FetchError, Fetched};
 use issuers::Issuers;
 
 /// Certificates kept in memory. Amazon has one or two at a time in each region.
@@ -43,35 +44,6 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A leaf and its issuer together; SNS hangs up after 15 s.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// What a GET brought.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// HTTP status; a redirect is handed out as it is, never followed.
-    pub status: u16,
-    /// The body, at most as long as was asked for.
-    pub body: Vec<u8>,
-    /// When the answer left its server: `Date`, plus `Age` where a cache on the way added one.
-    pub date: Option<UnixMillis>,
-}
-
-/// Why a GET brought nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FetchError {
-    /// No answer: name, connection, TLS, time. Holds the words for the log.
-    #[error("{0}")]
-    Failed(String),
-    /// The body is longer than was asked for.
-    #[error("the answer is too long")]
-    TooLarge,
-}
-
-/// A way to fetch certificates.
-pub trait Fetch: Send + Sync + 'static {
-    /// GETs `url` without following redirects, within `timeout` for everything and `max_bytes` of body.
-    fn get<'a>(&'a self, url: &'a Url, max_bytes: usize, timeout: Duration)
-    -> Pending<'a, Result<Fetched, FetchError>>;
-}
 
 /// What a store is made from.
 pub struct Setup {
@@ -184,7 +156,11 @@ impl CertificateStore {
         };
         let lost = || Refusal::new(Reason::CertFetch, "fetching the certificate was given up");
         match flight.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or_else(|| Err(lost())),
+            // The flight may have been another caller's, who asked about another time.
+            Ok(result) => match result.clone().unwrap_or_else(|| Err(lost())) {
+                Ok(key) if !key.is_valid_at(now) => Err(out_of_time(&key, now)),
+                result => result,
+            },
             Err(_) => Err(lost()),
         }
     }
@@ -212,12 +188,17 @@ impl CertificateStore {
 
         state.uses += 1;
         let uses = state.uses;
-        state.entries.retain(|entry| entry.key.is_valid_at(now) || entry.url != url.as_str());
+        // One whose time is over may have been renewed at the same address; Amazon does not do that, others do.
+        let present = self.0.clock.now();
+        state.entries.retain(|entry| entry.key.is_valid_at(present) || entry.key.is_valid_at(now));
         if let Some(entry) = state.entries.iter_mut().find(|e| e.url == url.as_str() && e.name == name) {
+            if !entry.key.is_valid_at(now) {
+                return Lookup::Done(Err(out_of_time(&entry.key, now)));
+            }
             entry.used = uses;
             let key = Arc::clone(&entry.key);
             if entry.fresh_until <= instant && failure.is_none() {
-                self.take_off(&mut state, url, name, true);
+                self.take_off(&mut state, url, name, present, true);
             }
             return Lookup::Done(Ok(key));
         }
@@ -243,11 +224,11 @@ impl CertificateStore {
             }
             state.spent.push_back(instant);
         }
-        Lookup::Wait(self.take_off(&mut state, url, name, false))
+        Lookup::Wait(self.take_off(&mut state, url, name, now, false))
     }
 
     /// Begins a flight, in a task of its own: a caller that hangs up must not end it for the others.
-    fn take_off(&self, state: &mut State, url: &Url, name: &str, refresh: bool) -> Flight {
+    fn take_off(&self, state: &mut State, url: &Url, name: &str, now: UnixMillis, refresh: bool) -> Flight {
         let id = (url.as_str().to_owned(), name.to_owned());
         if let Some(flight) = state.flights.get(&id).filter(|flight| flight.has_changed().is_ok()) {
             return flight.clone();
@@ -257,7 +238,7 @@ impl CertificateStore {
         let (inner, url) = (Arc::clone(&self.0), url.clone());
         tokio::spawn(async move {
             let (address, name) = &id;
-            let result = tokio::time::timeout(FLIGHT_TIMEOUT, inner.obtain(&url, name, refresh)).await;
+            let result = tokio::time::timeout(FLIGHT_TIMEOUT, inner.obtain(&url, name, now, refresh)).await;
             let result = result.unwrap_or_else(|_| {
                 Err(Refusal::new(Reason::CertFetch, format!("{url}: no certificate within {FLIGHT_TIMEOUT:?}")))
             });
@@ -272,6 +253,10 @@ impl CertificateStore {
         });
         receiver
     }
+}
+
+fn out_of_time(key: &SigningKey, now: UnixMillis) -> Refusal {
+    Refusal::new(Reason::CertNotValidNow, format!("{}: valid until {}, asked about {now}", key.url(), key.not_after()))
 }
 
 impl State {
@@ -317,9 +302,15 @@ impl Inner {
     }
 
     /// A judged key from disk or network, and for how long it is fresh.
-    async fn obtain(&self, url: &Url, name: &str, refresh: bool) -> Result<(Arc<SigningKey>, Duration), Refusal> {
+    async fn obtain(
+        &self,
+        url: &Url,
+        name: &str,
+        now: UnixMillis,
+        refresh: bool,
+    ) -> Result<(Arc<SigningKey>, Duration), Refusal> {
         if !refresh && let Some((pem, age)) = self.disk.load_leaf(url.as_str(), self.clock.now()).await {
-            match self.judge(&pem, url, name).await {
+            match self.judge(&pem, url, name, now).await {
                 Ok(key) => return Ok((key, FRESH_FOR.saturating_sub(age))),
                 Err(refusal) => tracing::info!(%refusal, "a certificate on disk is not usable any more"),
             }
@@ -329,14 +320,14 @@ impl Inner {
             self.disk.remove_leaf(url.as_str()).await;
         }
         let pem = fetched?;
-        let key = self.judge(&pem, url, name).await?;
+        let key = self.judge(&pem, url, name, now).await?;
         self.disk.store_leaf(url.as_str(), pem).await;
         Ok((key, FRESH_FOR))
     }
 
     /// Judges a leaf, fetching its issuer once where that is what is missing.
-    async fn judge(&self, pem: &[u8], url: &Url, name: &str) -> Result<Arc<SigningKey>, Refusal> {
-        let mut judged = self.judge_with_known(pem, url, name);
+    async fn judge(&self, pem: &[u8], url: &Url, name: &str, now: UnixMillis) -> Result<Arc<SigningKey>, Refusal> {
+        let mut judged = self.judge_with_known(pem, url, name, now);
         let unknown = match &judged {
             Ok(judged) => judged.problem.as_ref().is_some_and(|p| p.reason == Reason::CertIssuerUnknown),
             Err(refusal) => refusal.reason == Reason::CertIssuerUnknown,
@@ -346,7 +337,7 @@ impl Inner {
             && let Some(issuer) = chain::issuer_url(pem)
         {
             match issuers::fetch(self, &issuer, issuers::Memory::Recent).await {
-                Ok(()) => judged = self.judge_with_known(pem, url, name),
+                Ok(()) => judged = self.judge_with_known(pem, url, name, now),
                 Err(refusal) => tracing::warn!(%refusal, %issuer, "cannot get the issuer of a signing certificate"),
             }
         }
@@ -367,9 +358,9 @@ impl Inner {
         }
     }
 
-    fn judge_with_known(&self, pem: &[u8], url: &Url, name: &str) -> Result<chain::Judged, Refusal> {
+    fn judge_with_known(&self, pem: &[u8], url: &Url, name: &str, now: UnixMillis) -> Result<chain::Judged, Refusal> {
         let issuers = self.issuers.known();
-        let bench = Bench { trust: &self.trust, issuers: &issuers, chain: self.chain, now: self.clock.now() };
+        let bench = Bench { trust: &self.trust, issuers: &issuers, chain: self.chain, now };
         chain::judge(pem, url.as_str(), name, &bench)
     }
 

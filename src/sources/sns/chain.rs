@@ -3,8 +3,8 @@
 //! SNS serves one leaf without its chain (`sns.md` 1.4), so the certificates between it and a root come from elsewhere: `certs`
 //! fetches them, and this file says whether they lead anywhere. Pure: bytes and a time in, a [`SigningKey`] or a refusal out.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+mod pem;
+
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters, UnparsedPublicKey,
 };
@@ -18,6 +18,8 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+pub use self::pem::pem_certificates;
+use self::pem::single_pem_certificate;
 use super::refusal::{Reason, Refusal};
 use crate::clock::UnixMillis;
 use crate::config::ChainPolicy;
@@ -292,46 +294,6 @@ pub fn is_valid_at(der: &[u8], now: UnixMillis) -> bool {
         let (from, to) = validity(&certificate);
         from <= now && now <= to
     })
-}
-
-/// All certificates of a PEM file; text between the blocks is allowed there, other blocks are not.
-///
-/// # Errors
-/// What is wrong with the file, in words for the operator.
-pub fn pem_certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let text = std::str::from_utf8(pem).map_err(|_| "it is not text")?;
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(begin) = rest.find("-----BEGIN ") {
-        let block = &rest[begin..];
-        let end = block.find(END).ok_or("a PEM block is not a certificate, or has no end")? + END.len();
-        let der = decode_pem(&block[..end]).ok_or("a PEM block is not a well-formed certificate")?;
-        found.push(der);
-        rest = &block[end..];
-    }
-    Ok(found)
-}
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
-
-/// The one certificate that `pem` is, with nothing around it but white space.
-fn single_pem_certificate(pem: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let refuse = |why: &str| Refusal::new(Reason::CertFormat, why);
-    if pem.len() > MAX_CERTIFICATE_BYTES {
-        return Err(refuse("longer than 16 KiB"));
-    }
-    let text = std::str::from_utf8(pem).map_err(|_| refuse("not text"))?;
-    decode_pem(text.trim_ascii()).ok_or_else(|| refuse("not exactly one PEM certificate"))
-}
-
-fn decode_pem(block: &str) -> Option<Vec<u8>> {
-    let body = block.strip_prefix(BEGIN)?.strip_suffix(END)?;
-    if !body.starts_with(['\n', '\r']) {
-        return None;
-    }
-    // Base64 knows no dash, so a second block inside cannot pass.
-    STANDARD.decode(body.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect::<Vec<_>>()).ok()
 }
 
 fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::certs::CertificateStore;
-use super::message::{self, Hints};
+use super::message::{self, Envelope, Hints};
 use super::refusal::Refusal;
 use super::verify::{Policy, Verified, precheck, verify_signature};
-use crate::clock::{Clock, ClockSkew};
+use crate::clock::{Clock, ClockSkew, UnixMillis};
 
 /// Proves SNS messages.
 pub struct Verifier {
@@ -45,11 +45,23 @@ impl Verifier {
     /// # Errors
     /// The first rule that the message breaks, in the order of `sns.md` 2.4.
     pub async fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<Verified, Refusal> {
-        let envelope = message::parse(body, &hints(headers))?;
-        let now = self.clock.now();
-        let url = precheck(&envelope, &self.policy, now, self.skew.is_off())?;
+        self.prove(&message::parse(body, &hints(headers))?, self.clock.now()).await
+    }
+
+    /// Proves a message that waited in a queue of our own (hard case 21): there is no replay window, and the certificate is judged at
+    /// the message's time. A time ahead of our clock is refused as ever.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_queued(&self, body: &[u8]) -> Result<Verified, Refusal> {
+        let envelope = message::parse(body, &Hints::default())?;
+        self.prove(&envelope, envelope.timestamp().min(self.clock.now())).await
+    }
+
+    async fn prove(&self, envelope: &Envelope<'_>, now: UnixMillis) -> Result<Verified, Refusal> {
+        let url = precheck(envelope, &self.policy, now, self.skew.is_off())?;
         let key = self.certificates.get(&url, &envelope.topic().signing_name(), now).await?;
-        verify_signature(&envelope, &key)
+        verify_signature(envelope, &key)
     }
 }
 
@@ -79,7 +91,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::clock::{ManualClock, UnixMillis};
+    use crate::clock::ManualClock;
     use crate::config::ChainPolicy;
     use crate::health::Health;
     use crate::queue::Pending;
@@ -162,6 +174,20 @@ mod tests {
             verifier.verify(&HeaderMap::new(), own.as_bytes()).await.expect("genuine");
         }
         assert_eq!(origin.calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_message_from_our_own_queue_is_judged_at_its_own_time() {
+        let authority = authority();
+        let (mut verifier, _) = verifier(authority.root_pem(), authority.leaf_pem(), None);
+        let body = message(authority.signer(), TOPIC, &certificate_url());
+        let sent = UnixMillis::parse_rfc3339(AT).expect("a time");
+        let year = Duration::from_secs(500 * 86_400);
+        for (clock, result) in [(sent.plus(year), None), (sent.minus(year), Some(Reason::Future))] {
+            verifier.clock = Arc::new(ManualClock::at(clock));
+            assert_eq!(verifier.verify_queued(body.as_bytes()).await.err().map(|refusal| refusal.reason), result);
+            assert!(verifier.verify(&HeaderMap::new(), body.as_bytes()).await.is_err());
+        }
     }
 
     #[tokio::test]

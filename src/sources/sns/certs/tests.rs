@@ -5,6 +5,7 @@ use prometheus_client::registry::Registry;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::queue::Pending;
 use crate::simulator::authority::{Authority, Leaf};
 use crate::sources::sns::chain::tests::{ca, der, issued_at, leaf, now};
 
@@ -296,6 +297,18 @@ async fn a_certificate_leaves_the_memory_when_its_time_is_over() {
     bed.clock.set(later);
     let refused = store.get(&url(1), NAME, later).await.map_err(|r| r.reason).map(|_| ());
     assert_eq!(refused, Err(Reason::CertNotValidNow));
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_about_another_time_neither_uses_nor_drops_what_is_valid_now() {
+    let (bed, _) = good_bed();
+    let store = bed.open();
+    assert_eq!(reason(&store, 1).await, "ok");
+    let long_ago = now().minus(Duration::from_secs(400 * 86_400));
+    let refused = store.get(&url(1), NAME, long_ago).await.map_err(|r| r.reason).map(|_| ());
+    assert_eq!(refused, Err(Reason::CertNotValidNow));
+    assert_eq!(reason(&store, 1).await, "ok");
+    assert_eq!(bed.network.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_RSA_SHA256, SanType,
 };
 
+use super::pem::{BEGIN, END};
 use super::*;
 use crate::simulator::authority::{Authority, Leaf, SIGNING_KEY_PEM};
 
@@ -98,7 +99,7 @@ fn a_leaf_of_a_trusted_root_may_sign() {
         judge_with(authority.leaf_pem(), &trust(authority.root_pem()), &[], ChainPolicy::Enforce).expect("good");
     assert!(judged.problem.is_none() && judged.key.is_valid_at(now()));
     let text = b"text";
-    use base64::Engine as _;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     for version in [1, 2] {
         let signature = STANDARD.decode(authority.signer().sign(version, text)).expect("base64");
         assert!(judged.key.verify(version, text, &signature));

@@ -165,3 +165,24 @@ async fn a_wrong_call_is_told_in_words_and_judges_nothing() {
     }
     assert!(Line::try_parse_from(["verify", "--at", "yesterday"]).is_err());
 }
+
+#[tokio::test]
+async fn a_really_signed_message_is_judged_by_the_files_that_are_given() {
+    let Some(real) = std::env::var_os("POSTERN_REAL_SNS_DIR").map(PathBuf::from) else {
+        eprintln!("skipped: POSTERN_REAL_SNS_DIR does not name a folder of really signed SNS messages");
+        return;
+    };
+    let path = |name: &str| real.join(name).display().to_string();
+    let certificate = path("certs/SimpleNotificationService-7506a1e35b36ef5a444dd1a8e7cc3ed8.pem");
+    let (intermediates, root) = (path("chain/AmazonRSA2048M01.pem"), path("chain/AmazonRootCA1.pem"));
+    let message = path("messages/2026-03-06-26858270-notif-v1.json");
+    let topic = "arn:aws:sns:us-west-2:131990247566:dongie-standard-topic";
+    let base = ["--topic", topic, "--at", "2026-03-06T19:53:23Z", "--certificate", &certificate];
+    let desk = Desk::new();
+    let bundled = [&base[..], &["--intermediates", &intermediates, &message]].concat();
+    assert_eq!(desk.run(&bundled, &[], "", None).await.0, ACCEPTED);
+    let given = [&base[..], &["--intermediates", &intermediates, "--roots", &root, &message]].concat();
+    assert_eq!(desk.run(&given, &[], "", None).await.0, ACCEPTED);
+    let (code, verdict, _) = desk.run(&[&base[..], &[&message]].concat(), &[], "", None).await;
+    assert_eq!((code, &verdict["reason"]), (REJECTED, &json!("cert_issuer_unknown")));
+}

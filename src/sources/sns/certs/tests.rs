@@ -379,6 +379,20 @@ async fn an_issuer_that_cannot_be_had_or_is_forged_is_our_own_ignorance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_that_cannot_be_had_is_not_asked_for_with_every_certificate() {
+    let (bed, _, pem) = amazon_bed();
+    bed.network.become_(move |url| if url == AIA { gone() } else { ok(pem.clone()) });
+    let store = bed.open();
+    for n in 1..=3 {
+        assert_eq!(reason(&store, n).await, "cert_issuer_unknown");
+    }
+    assert_eq!(bed.network.calls(), 4, "three leafs, one issuer");
+    tokio::time::advance(FAILURE_FOR).await;
+    assert_eq!(reason(&store, 1).await, "cert_issuer_unknown");
+    assert_eq!(bed.network.calls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn readiness_waits_for_the_first_issuer_and_no_longer() {
     let (root_pem, root) = ca("Amazon Root CA 9", None);
     let pems: Vec<_> = (1..=4).map(|n| ca(&format!("Amazon RSA 2048 M0{n}"), Some(&root)).0).collect();

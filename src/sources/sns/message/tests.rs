@@ -270,7 +270,8 @@ fn read_back(text: &str) -> (String, String, Option<String>, Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    // A counterexample belongs in a test of its own, not in a file beside the sources.
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in any_message(), cut in any::<prop::sample::Index>()) {

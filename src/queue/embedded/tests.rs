@@ -1,0 +1,372 @@
+//! The contract of the queue on a real disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use serde_json::value::RawValue;
+
+use super::{Embedded, OpenError, open, open_readonly};
+use crate::clock::{ManualClock, UnixMillis};
+use crate::config::{self, QueueConfig};
+use crate::event::{Event, EventId, EventType, ObjectType, Origin, Sequencer};
+use crate::queue::{
+    Append, Attempt, Claim, Filter, NewDelivery, Outcome, Queue, QueueError, SetAside, Settlement, State, Want,
+};
+use crate::telemetry::metrics::Metrics;
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+struct Bed {
+    queue: Embedded,
+    clock: Arc<ManualClock>,
+}
+
+fn config() -> QueueConfig {
+    QueueConfig {
+        max_bytes: 1 << 30,
+        dead_max_bytes: 1 << 30,
+        dedupe_for: Duration::from_secs(86_400),
+        ordering: config::Ordering::Key,
+    }
+}
+
+fn start_with(dir: &Path, config: &QueueConfig, names: &[&str]) -> Result<Bed, OpenError> {
+    let clock = Arc::new(ManualClock::at(NOW));
+    let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+    let metrics = Metrics::register(&mut Registry::default());
+    let queue = open(dir, config, &names, Arc::clone(&clock) as _, metrics)?;
+    Ok(Bed { queue, clock })
+}
+
+fn start(dir: &Path) -> Bed {
+    start_with(dir, &config(), &["a"]).expect("a fresh directory opens")
+}
+
+fn event(n: u32, key: &str, sequencer: Option<u64>) -> Event {
+    let mut id = [0; 15];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    Event {
+        id: EventId(id),
+        event_type: EventType::Created,
+        object_type: ObjectType::File,
+        bucket: "b".into(),
+        key: key.into(),
+        raw_key: None,
+        event_name: "ObjectCreated:Put".into(),
+        version_id: None,
+        e_tag: None,
+        size: None,
+        sequencer: sequencer.map(Sequencer::Integer),
+        time: NOW,
+        poll_date: None,
+        origin: Origin::Sns,
+        topic: None,
+        region: None,
+        message_id: None,
+        notification: None,
+        raw: RawValue::from_string(format!("{{\"n\":  {n}}}")).expect("JSON"),
+    }
+}
+
+fn append_of(events: Vec<Event>) -> Append {
+    append_to("a", events)
+}
+
+fn append_to(instance: &str, events: Vec<Event>) -> Append {
+    let deliveries = events.into_iter().map(|event| NewDelivery { instance: instance.into(), event }).collect();
+    Append { message: None, received_at: NOW, deliveries, set_aside: Vec::new() }
+}
+
+const WANT: Want = Want { claims: 64, retries: 64, batch: 1, probe: false };
+
+async fn claim_within(bed: &Bed, want: Want) -> Vec<Claim> {
+    tokio::time::timeout(Duration::from_secs(10), bed.queue.claim("a", want)).await.expect("something is owed")
+}
+
+async fn nothing_to_claim(bed: &Bed) -> bool {
+    tokio::time::timeout(Duration::from_millis(100), bed.queue.claim("a", WANT)).await.is_err()
+}
+
+async fn settle(bed: &Bed, claim: &Claim, outcome: Outcome, counted: bool) {
+    let attempt = Attempt { at: NOW, took_ms: 1, status: None, outcome: "test".into(), detail: String::new(), counted };
+    let settlement = Settlement { token: claim.token, outcome, attempt: Some(attempt), at: NOW };
+    bed.queue.settle(settlement).await.expect("settled");
+}
+
+/// What a kill at this moment would leave: the files as they are, in another directory.
+fn crash(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    for name in ["postern.db", "postern.db-wal"] {
+        let _ = std::fs::copy(dir.join(name), copy.path().join(name));
+    }
+    copy
+}
+
+fn numbers(claims: &[Claim]) -> Vec<String> {
+    claims.iter().flat_map(|claim| &claim.items).map(|owed| owed.event.raw.get().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_was_answered_is_owed_after_a_kill_with_its_bytes_attempts_and_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let appended =
+        bed.queue.append(append_of(vec![event(1, "x", Some(1)), event(2, "y", None)])).await.expect("stored");
+    assert_eq!((appended.queued, appended.duplicates), (2, 0));
+    let claims = claim_within(&bed, WANT).await;
+    assert_eq!(claims.len(), 2);
+    settle(&bed, &claims[0], Outcome::Retry { at: NOW }, true).await;
+    bed.queue.put_note("s", "k", "v".into()).await.expect("kept");
+    bed.queue.note_paused("a", Duration::from_secs(7)).await.expect("kept");
+
+    let copy = crash(dir.path());
+    let after = start(copy.path());
+    let mut claims = claim_within(&after, WANT).await;
+    if claims.len() == 1 {
+        claims.extend(claim_within(&after, WANT).await);
+    }
+    claims.sort_by_key(|claim| claim.items[0].seq);
+    assert_eq!(numbers(&claims), ["{\"n\":  1}", "{\"n\":  2}"]);
+    assert_eq!((claims[0].attempts, claims[0].first_failed_at), (1, Some(NOW)));
+    assert_eq!(claims[1].attempts, 0, "a claim that was not settled counts no attempt");
+    let again = after.queue.append(append_of(vec![event(1, "x", Some(1))])).await.expect("answered");
+    assert_eq!((again.queued, again.duplicates), (0, 1));
+    assert_eq!(after.queue.notes("s").await.expect("read"), [("k".to_owned(), "v".to_owned())]);
+    assert_eq!(after.queue.paused("a"), Duration::from_secs(7));
+}
+
+#[tokio::test]
+async fn a_log_with_a_torn_tail_keeps_every_commit_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
+    let whole = std::fs::metadata(dir.path().join("postern.db-wal")).expect("a log").len();
+    bed.queue.append(append_of(vec![event(2, "y", None)])).await.expect("stored");
+    let copy = crash(dir.path());
+    let log = std::fs::OpenOptions::new().write(true).open(copy.path().join("postern.db-wal")).expect("a log");
+    log.set_len(whole + 100).expect("cut");
+    let after = start(copy.path());
+    assert_eq!(numbers(&claim_within(&after, WANT).await), ["{\"n\":  1}"]);
+    let again = after.queue.append(append_of(vec![event(2, "y", None)])).await.expect("stored");
+    assert_eq!(again.queued, 1, "the memory of the torn commit is gone with its events");
+}
+
+#[tokio::test]
+async fn a_notification_is_appended_once_until_its_memory_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let again = |n| Append { message: Some([9; 16]), ..append_of(vec![event(n, "x", None)]) };
+    assert_eq!(bed.queue.append(again(1)).await.expect("stored").queued, 1);
+    assert!(bed.queue.append(again(2)).await.expect("answered").duplicate_message);
+    bed.clock.advance(Duration::from_secs(86_399));
+    assert!(bed.queue.append(again(3)).await.expect("answered").duplicate_message);
+    bed.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(bed.queue.append(again(4)).await.expect("stored").queued, 1);
+}
+
+#[tokio::test]
+async fn a_lane_goes_one_by_one_by_sequencer_and_what_is_older_than_delivered_ends_superseded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let events = vec![event(5, "x", Some(5)), event(3, "x", Some(3)), event(4, "x", Some(4))];
+    bed.queue.append(append_of(events)).await.expect("stored");
+    for n in [3, 4, 5] {
+        let claims = claim_within(&bed, WANT).await;
+        assert_eq!(numbers(&claims), [format!("{{\"n\":  {n}}}")]);
+        assert!(nothing_to_claim(&bed).await, "one of a lane at a time");
+        settle(&bed, &claims[0], Outcome::Delivered, true).await;
+    }
+    bed.queue.append(append_of(vec![event(2, "x", Some(2))])).await.expect("stored");
+    assert!(nothing_to_claim(&bed).await);
+    let filter = Filter { states: vec![State::Superseded], ..Filter::default() };
+    assert_eq!(bed.queue.list(filter.clone()).await.expect("read").len(), 1);
+    // Also after a restart, when the lane is known from disk only.
+    let after = start(crash(dir.path()).path());
+    after.queue.append(append_of(vec![event(1, "x", Some(1))])).await.expect("stored");
+    assert!(nothing_to_claim(&after).await);
+    // A replay is delivered all the same.
+    assert_eq!(bed.queue.replay(filter).await.expect("replayed"), 1);
+    assert_eq!(numbers(&claim_within(&bed, WANT).await), ["{\"n\":  2}"]);
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_members_and_its_id_over_retry_and_restart_until_it_is_split() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let events = (1..=5).map(|n| event(n, if n % 2 == 0 { "x" } else { "y" }, None)).collect();
+    bed.queue.append(append_of(events)).await.expect("stored");
+    let batching = Want { claims: 1, batch: 3, ..WANT };
+    let first = claim_within(&bed, batching).await.remove(0);
+    assert_eq!(first.items.len(), 3);
+    settle(&bed, &first, Outcome::Retry { at: NOW }, true).await;
+    let after = start(crash(dir.path()).path());
+    let again = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    let seqs = |claim: &Claim| claim.items.iter().map(|owed| owed.seq).collect::<Vec<_>>();
+    assert_eq!((again.delivery_id, seqs(&again), again.attempts), (first.delivery_id, seqs(&first), 1));
+    settle(&after, &again, Outcome::Split, true).await;
+    let single = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    assert_eq!((single.items.len(), single.delivery_id), (1, single.items[0].event.id));
+}
+
+#[tokio::test]
+async fn a_dropped_claim_hands_out_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
+    for _ in 0..20 {
+        // Polled once: the composition is on its way to the writer when the future is dropped.
+        let mut claim = bed.queue.claim("a", Want { batch: 5, ..WANT });
+        tokio::select! { biased; _ = &mut claim => panic!("a composition needs a commit"), () = std::future::ready(()) => {} }
+        drop(claim);
+        tokio::task::yield_now().await;
+        if bed.queue.shared.state().claims() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        break;
+    }
+    assert_eq!(claim_within(&bed, Want { batch: 5, ..WANT }).await.len(), 1);
+}
+
+#[tokio::test]
+async fn bounds_refuse_and_no_instance_takes_more_than_half() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let size = serde_json::to_string(&event(1, "x", None)).expect("JSON").len() as u64;
+    let small = QueueConfig { max_bytes: size * 4, dead_max_bytes: size, ..config() };
+    let bed = start_with(dir.path(), &small, &["a", "b"]).expect("opened");
+    for n in 1..=2 {
+        bed.queue.append(append_to("a", vec![event(n, "x", None)])).await.expect("stored");
+    }
+    let refused = bed.queue.append(append_to("a", vec![event(3, "x", None)])).await;
+    assert_eq!(refused, Err(QueueError::Full { owed_bytes: size * 2, max_bytes: size * 2 }));
+    bed.queue.append(append_to("b", vec![event(4, "x", None)])).await.expect("the other half is free");
+    let claim = claim_within(&bed, WANT).await.remove(0);
+    settle(&bed, &claim, Outcome::Dead("because".into()), true).await;
+    let refused = bed.queue.append(append_to("b", vec![event(5, "x", None)])).await;
+    assert_eq!(refused, Err(QueueError::DeadFull { max_bytes: size }));
+    let dead = Filter { states: vec![State::Dead], ..Filter::default() };
+    let rows = bed.queue.list(dead.clone()).await.expect("read");
+    assert_eq!((rows[0].reason.as_deref(), rows[0].attempts, rows[0].log.len()), (Some("because"), 1, 1));
+    assert_eq!(bed.queue.discard(dead).await.expect("discarded"), 1);
+    bed.queue.append(append_to("b", vec![event(5, "x", None)])).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_acceptance_until_the_store_was_reopened_and_keeps_settlements() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    bed.queue.append(append_of(vec![event(1, "x", None), event(2, "y", None)])).await.expect("stored");
+    let claims = claim_within(&bed, Want { claims: 1, ..WANT }).await;
+    bed.queue.shared.faults.commits.store(1, SeqCst);
+    assert!(matches!(bed.queue.append(append_of(vec![event(3, "z", None)])).await, Err(QueueError::Failed(_))));
+    assert!(matches!(bed.queue.stats().refusing, Some(QueueError::Failed(_))));
+    assert!(matches!(bed.queue.append(append_of(vec![event(3, "z", None)])).await, Err(QueueError::Failed(_))));
+    settle(&bed, &claims[0], Outcome::Delivered, true).await;
+    assert_eq!(bed.queue.stats().refusing, None);
+    bed.queue.append(append_of(vec![event(3, "z", None)])).await.expect("stored");
+    let mut rest = numbers(&claim_within(&bed, WANT).await);
+    if rest.len() == 1 {
+        rest.extend(numbers(&claim_within(&bed, WANT).await));
+    }
+    assert_eq!(rest, ["{\"n\":  2}", "{\"n\":  3}"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_keeps_what_is_owed_and_recovers_by_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
+    bed.queue.shared.faults.max_pages.store(1, SeqCst);
+    let many = |from: u32| append_of((from..from + 200).map(|n| event(n, &n.to_string(), None)).collect());
+    let refused = bed.queue.append(many(1000)).await;
+    assert_eq!(refused, Err(QueueError::DiskFull));
+    bed.queue.shared.faults.max_pages.store(0, SeqCst);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(bed.queue.append(many(1000)).await.expect("stored").queued, 200);
+    assert_eq!(bed.queue.stats().instances[0].owed, 201);
+}
+
+#[tokio::test]
+async fn a_store_has_one_owner_private_files_and_a_format() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let second = start_with(dir.path(), &config(), &["a"]).err().expect("refused");
+    assert!(second.to_string().contains("in use by another postern"), "{second}");
+    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
+    for name in ["postern.db", "postern.db-wal", "postern.lock"] {
+        let mode = std::fs::metadata(dir.path().join(name)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(open_readonly(dir.path()).expect("opened").list(&Filter::default()).expect("read").len(), 1);
+    bed.queue.close().await;
+    assert_eq!(bed.queue.append(append_of(vec![event(2, "x", None)])).await, Err(QueueError::Closed));
+    rusqlite::Connection::open(dir.path().join("postern.db"))
+        .and_then(|c| c.pragma_update(None, "user_version", 9))
+        .expect("set");
+    assert!(matches!(start_with(dir.path(), &config(), &["a"]), Err(OpenError::Newer { found: 9, .. })));
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_dead_at_once_and_can_be_replayed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let aside = SetAside {
+        instance: "a".into(),
+        reason: "bad_payload",
+        detail: "no records".into(),
+        event: event(1, "x", None),
+    };
+    let append = Append { message: None, received_at: NOW, deliveries: Vec::new(), set_aside: vec![aside] };
+    assert_eq!(bed.queue.append(append).await.expect("stored").set_aside, 1);
+    assert_eq!(
+        bed.queue.list(Filter::default()).await.expect("read")[0].reason.as_deref(),
+        Some("bad_payload: no records")
+    );
+    assert_eq!(bed.queue.replay(Filter::default()).await.expect("replayed"), 1);
+    assert_eq!(numbers(&claim_within(&bed, WANT).await), ["{\"n\":  1}"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_drains_in_order_within_a_bounded_window_and_gives_its_space_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    const ALL: u32 = 20_000;
+    for from in (0..ALL).step_by(1000) {
+        let events = (from..from + 1000).map(|n| event(n, &(n % 700).to_string(), Some(u64::from(n)))).collect();
+        bed.queue.append(append_of(events)).await.expect("stored");
+    }
+    let mut seen = std::collections::HashMap::new();
+    let mut failed = 0;
+    let mut delivered = 0;
+    while delivered < ALL {
+        let claims = claim_within(&bed, WANT).await;
+        let mut settled = Vec::new();
+        for claim in &claims {
+            let owed = &claim.items[0];
+            let outcome = if owed.seq % 13 == 0 && claim.attempts == 0 {
+                failed += 1;
+                Outcome::Retry { at: NOW }
+            } else {
+                let before = seen.insert(owed.event.key.clone(), owed.seq);
+                assert!(before < Some(owed.seq), "a lane goes in order");
+                delivered += 1;
+                Outcome::Delivered
+            };
+            settled.push(settle(&bed, claim, outcome, true));
+        }
+        for settled in settled {
+            settled.await;
+        }
+        let load = bed.queue.shared.state().window(0).expect("a window").load();
+        assert!(load.0 <= 1024, "{load:?}");
+    }
+    assert!(failed > 1000);
+    assert!(nothing_to_claim(&bed).await);
+    assert_eq!((bed.queue.stats().instances[0].owed, bed.queue.stats().owed_bytes), (0, 0));
+    let rows = bed.queue.list(Filter { limit: 5, ..Filter::default() }).await.expect("read");
+    assert!(rows.iter().all(|row| row.state == State::Delivered));
+}

@@ -13,4 +13,6 @@ pub mod retry;
 pub mod sign;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod worker;

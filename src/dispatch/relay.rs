@@ -88,11 +88,12 @@ impl Relay {
     pub(super) async fn run(self: Arc<Self>, tasks: TaskTracker, shutdown: Shutdown) {
         let mut stopping = shutdown.clone();
         let mut noted = self.paused();
+        let mut note_at = Instant::now() + NOTE_PAUSE;
         loop {
             let next = tokio::select! {
                 biased;
                 () = stopping.reached(Phase::Stopping) => break,
-                next = self.next() => next,
+                next = self.next(note_at) => next,
             };
             let mut due = self.cause().is_none();
             match next {
@@ -108,6 +109,9 @@ impl Relay {
                 Next::NotePause => due = true,
             }
             let paused = self.paused();
+            if due {
+                note_at = Instant::now() + NOTE_PAUSE;
+            }
             if due && paused != noted {
                 noted = paused;
                 let this = self.clone();
@@ -119,7 +123,7 @@ impl Relay {
         }
     }
 
-    async fn next(&self) -> Next {
+    async fn next(&self, note_at: Instant) -> Next {
         let (next_probe, probing) = {
             let gate = self.gate();
             (gate.circuit.next_probe(), gate.probing)
@@ -133,7 +137,7 @@ impl Relay {
                     self.gate().probing = true;
                     Next::Claimed(claims, true)
                 }
-                () = tokio::time::sleep(NOTE_PAUSE) => Next::NotePause,
+                () = tokio::time::sleep_until(note_at) => Next::NotePause,
             },
         }
     }
@@ -167,21 +171,23 @@ impl Relay {
 
     async fn deliver(self: Arc<Self>, claim: Claim, probe: bool, own: OwnedSemaphorePermit, mut shutdown: Shutdown) {
         let shared = self.shared.clone();
+        let phase = shutdown.clone();
         let attempted = {
             let attempting = async {
                 // These semaphores are never closed. A retry that has to wait must not hold a place while it does.
                 let again = claim.attempts > 0 || claim.first_failed_at.is_some();
                 let retry = if again { shared.retries.acquire().await.ok() } else { None };
                 let attempt = shared.attempts.acquire().await.ok();
-                if !probe && self.cause().is_some() {
+                if phase.phase() >= Phase::Stopping || (!probe && self.cause().is_some()) {
                     return (attempt, retry, None);
                 }
                 (attempt, retry, Some(self.attempter.attempt(&claim, &*shared.clock).await))
             };
             tokio::select! {
                 biased;
-                () = shutdown.reached(Phase::Stopping) => None,
+                // An answer that is there when we are told to stop still counts: the app has the event.
                 attempted = attempting => Some(attempted),
+                () = shutdown.reached(Phase::Stopping) => None,
             }
         };
         let (permits, report) =

@@ -143,7 +143,7 @@ pub fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit()) {
         // More digits than fit are more seconds than are honoured.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+        return Some(Duration::from_secs(value.parse::<u32>().unwrap_or(u32::MAX).into()));
     }
     let date = parse_http_date(value)?;
     Some(UnixMillis(date.unix_timestamp().saturating_mul(1000)).since(now))

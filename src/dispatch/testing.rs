@@ -15,6 +15,7 @@ use crate::queue::{
     Append, Appended, Attempt, Claim, Filter, InstanceStats, Outcome, Owed, Pending, Queue, QueueError, Row,
     Settlement, State, Stats, Want, memory_key,
 };
+use crate::secret::Secret;
 
 pub(super) fn config() -> DispatchConfig {
     DispatchConfig {
@@ -24,7 +25,7 @@ pub(super) fn config() -> DispatchConfig {
         max_age: Duration::from_secs(3600),
         max_attempts: 20,
         max_events_per_callback: 1,
-        format: Format::CloudElements,
+        format: Format::Raw,
     }
 }
 
@@ -40,7 +41,7 @@ pub(super) fn instance(name: &str, callback: &str) -> Instance {
         enabled: true,
         topics: Vec::new(),
         callback: CallbackUrl::Http(callback.parse().expect("a URL")),
-        signature_keys: Vec::new(),
+        signature_keys: vec![Secret::new("key")],
         headers: Vec::new(),
         basic: None,
         objects: ObjectFilter::default(),
@@ -51,6 +52,11 @@ pub(super) fn instance(name: &str, callback: &str) -> Instance {
         region: None,
         buckets: Vec::new(),
     }
+}
+
+/// Whether a request's body carries the event of `key`.
+pub(super) fn carries(body: &str, key: &str) -> bool {
+    body.contains(&format!(r#""key":"{key}""#))
 }
 
 pub(super) fn event(key: &str, number: u64) -> Event {
@@ -76,7 +82,7 @@ pub(super) fn event(key: &str, number: u64) -> Event {
         region: None,
         message_id: None,
         notification: None,
-        raw: RawValue::from_string("{}".into()).expect("JSON"),
+        raw: RawValue::from_string(format!(r#"{{"key":"{key}"}}"#)).expect("JSON"),
     }
 }
 

@@ -291,6 +291,8 @@ async fn retries_leave_the_last_quarter_to_first_attempts() {
     // Four lanes do not pause the callback; three retries are three quarters of the concurrency.
     let running = Running::one(&DispatchConfig { concurrency: 4, ..testing::config() }, at, &["a", "b", "c", "d"]);
     running.queue.until(|_| hanging.load(Ordering::SeqCst) == 3).await;
+    // By now the fourth is due as well: its first delay is a second at most.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
     running.queue.owe("a", "new");
     running.queue.until(|queue| queue.count(State::Delivered) == 1).await;
     assert_eq!(hanging.load(Ordering::SeqCst), 3);

@@ -2,7 +2,7 @@
 //!
 //! [`worker`] claims deliveries from the queue and runs an [`attempt`] of each, side by side for different lanes. What an answer
 //! means is decided by pure code: [`circuit`] tells a callback's trouble from an event's own, [`retry`] says when a delivery is
-//! tried again or given up. [`format`] writes the body, [`sign`] and [`headers`] what stands above it.
+//! tried again or given up. [`mod@format`] writes the body, [`sign`] and [`headers`] what stands above it.
 
 pub mod attempt;
 pub mod circuit;

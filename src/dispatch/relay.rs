@@ -76,6 +76,13 @@ impl Gate {
     }
 }
 
+/// Whether a claim is a retry, and its place among the retries in flight.
+enum Retry {
+    No,
+    NoPlace,
+    Placed(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+}
+
 /// What the loop does next.
 enum Next {
     Claimed(Vec<Claim>, bool),
@@ -101,8 +108,9 @@ impl Relay {
                     for claim in claims {
                         // The loop alone takes these permits and claimed no more than it saw, so this does not wait.
                         let Ok(own) = self.own.clone().acquire_owned().await else { return };
+                        let retry = self.place_for_retry(&claim, probe);
                         self.shared.in_flight.fetch_add(1, Ordering::SeqCst);
-                        tasks.spawn(self.clone().deliver(claim, probe, own, shutdown.clone()));
+                        tasks.spawn(self.clone().deliver(claim, probe, retry, own, shutdown.clone()));
                     }
                 }
                 Next::LookAgain => {}
@@ -169,19 +177,36 @@ impl Relay {
         self.shared.queue.claim(&self.name, want).await
     }
 
-    async fn deliver(self: Arc<Self>, claim: Claim, probe: bool, own: OwnedSemaphorePermit, mut shutdown: Shutdown) {
+    /// Takes a retry's place among the retries, if `claim` is one. Another instance may have taken the last since we looked; to
+    /// wait for one would keep first attempts out, so the claim is handed back.
+    fn place_for_retry(&self, claim: &Claim, probe: bool) -> Retry {
+        if probe || (claim.attempts == 0 && claim.first_failed_at.is_none()) {
+            return Retry::No;
+        }
+        self.shared.retries.clone().try_acquire_owned().map_or(Retry::NoPlace, Retry::Placed)
+    }
+
+    async fn deliver(
+        self: Arc<Self>,
+        claim: Claim,
+        probe: bool,
+        retry: Retry,
+        own: OwnedSemaphorePermit,
+        mut shutdown: Shutdown,
+    ) {
         let shared = self.shared.clone();
         let phase = shutdown.clone();
         let attempted = {
             let attempting = async {
-                // These semaphores are never closed. A retry that has to wait must not hold a place while it does.
-                let again = claim.attempts > 0 || claim.first_failed_at.is_some();
-                let retry = if again { shared.retries.acquire().await.ok() } else { None };
+                if matches!(retry, Retry::NoPlace) {
+                    return (None, None);
+                }
+                // This semaphore is never closed.
                 let attempt = shared.attempts.acquire().await.ok();
                 if phase.phase() >= Phase::Stopping || (!probe && self.cause().is_some()) {
-                    return (attempt, retry, None);
+                    return (attempt, None);
                 }
-                (attempt, retry, Some(self.attempter.attempt(&claim, &*shared.clock).await))
+                (attempt, Some(self.attempter.attempt(&claim, &*shared.clock).await))
             };
             tokio::select! {
                 biased;
@@ -190,8 +215,7 @@ impl Relay {
                 () = shutdown.reached(Phase::Stopping) => None,
             }
         };
-        let (permits, report) =
-            attempted.map_or((None, None), |(attempt, retry, report)| (Some((attempt, retry)), report));
+        let (permit, report) = attempted.unwrap_or((None, None));
         let (outcome, attempt) = match report {
             Some(report) => self.judge(&claim, probe, report),
             None => {
@@ -207,7 +231,7 @@ impl Relay {
             settling = shared.settling.acquire() => settling.ok(),
             () = shutdown.reached(Phase::Stopping) => None,
         };
-        drop((permits, own));
+        drop((permit, retry, own));
         shared.freed.notify_waiters();
         self.settle(&claim, outcome, attempt, &mut shutdown).await;
         drop(settling);

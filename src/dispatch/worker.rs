@@ -55,7 +55,7 @@ pub(super) struct Shared {
     /// One permit for each attempt in flight.
     pub(super) attempts: Semaphore,
     /// One more for each of them that is a retry; the last quarter is for first attempts alone (hard case 16).
-    pub(super) retries: Semaphore,
+    pub(super) retries: Arc<Semaphore>,
     pub(super) retries_at_most: usize,
     /// One permit for each settlement that is not durable. An attempt keeps its own permits until it has one of these, so that
     /// a store which refuses stops attempts and nothing grows.
@@ -101,7 +101,7 @@ impl Dispatcher {
             batch: config.max_events_per_callback.max(1),
             random: SystemRandom::new(),
             attempts: Semaphore::new(concurrency),
-            retries: Semaphore::new(retries_at_most),
+            retries: Arc::new(Semaphore::new(retries_at_most)),
             retries_at_most,
             settling: Semaphore::new((4 * concurrency).max(SETTLING)),
             freed: Notify::new(),

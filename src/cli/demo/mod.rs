@@ -103,16 +103,12 @@ impl Stage {
             }
         }
         story.quote("");
-        let pretty = serde_json::from_slice::<serde_json::Value>(&callback.body)
-            .and_then(|json| serde_json::to_string_pretty(&json))
-            .unwrap_or_else(|_| String::from_utf8_lossy(&callback.body).into_owned());
-        pretty.lines().for_each(|line| story.quote(line));
+        let body = String::from_utf8_lossy(&callback.body);
+        story::indented(&body).lines().for_each(|line| story.quote(line));
         story.line("");
-        story.check(
-            callback.checked.elements == Some(true),
-            "Elements-Webhook-Signature is the HMAC of exactly this body",
-        );
-        story.check(callback.checked.standard == Some(true), "the Standard Webhooks signature fits as well");
+        let checked = callback.checked.unwrap_or_default();
+        story.check(checked.elements == Some(true), "Elements-Webhook-Signature is the HMAC of exactly this body");
+        story.check(checked.standard == Some(true), "the Standard Webhooks signature fits as well");
     }
 }
 

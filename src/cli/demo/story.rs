@@ -51,6 +51,47 @@ impl Story {
     }
 }
 
+/// `json` with line breaks and indentation, its members in their own order and everything else as it came.
+pub(super) fn indented(json: &str) -> String {
+    let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0_usize, false, false);
+    let mut characters = json.chars().peekable();
+    while let Some(c) = characters.next() {
+        if quoted {
+            text.push(c);
+            (quoted, escaped) = (c != '"' || escaped, c == '\\' && !escaped);
+            continue;
+        }
+        match c {
+            '{' | '[' if characters.peek().is_some_and(|next| matches!(next, '}' | ']')) => text.push(c),
+            '{' | '[' => {
+                depth += 1;
+                text.push(c);
+                text.push('\n');
+                text.push_str(&"  ".repeat(depth));
+            }
+            '}' | ']' => {
+                if !text.ends_with(['{', '[']) {
+                    depth = depth.saturating_sub(1);
+                    text.push('\n');
+                    text.push_str(&"  ".repeat(depth));
+                }
+                text.push(c);
+            }
+            ',' => {
+                text.push_str(",\n");
+                text.push_str(&"  ".repeat(depth));
+            }
+            ':' => text.push_str(": "),
+            _ if c.is_whitespace() => {}
+            _ => {
+                quoted = c == '"';
+                text.push(c);
+            }
+        }
+    }
+    text
+}
+
 fn out(text: &str) {
     // Whoever closes our output does not want the rest; the exit code still tells how it went.
     let _ = writeln!(std::io::stdout(), "{text}");

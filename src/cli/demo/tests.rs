@@ -26,3 +26,10 @@ async fn a_sidecar_that_does_not_run_ends_the_demo_before_it_begins() {
     let args = Args { localstack: false, binary: Some(PathBuf::from("/nonexistent/postern")) };
     assert_eq!(run(args).await, ExitCode::from(2));
 }
+
+#[test]
+fn json_is_indented_in_its_own_order_and_strings_stay_as_they_are() {
+    let json = r#"{"b":[1,{}],"a":"x, \"{y}\": \\","c":[]}"#;
+    let expected = "{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": \"x, \\\"{y}\\\": \\\\\",\n  \"c\": []\n}";
+    assert_eq!(story::indented(json), expected);
+}

@@ -18,8 +18,8 @@ pub struct Callback {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
-    /// Its signatures.
-    pub checked: Checked,
+    /// Its signatures; `None` when they were not looked at.
+    pub checked: Option<Checked>,
     /// What was answered; `None` for no answer.
     pub status: Option<u16>,
 }
@@ -96,10 +96,11 @@ impl Ledger {
 
     pub(super) fn enter(&mut self, callback: Callback, reading: Option<Reading>) {
         self.requests += 1;
-        let Checked { elements, standard } = callback.checked;
-        self.unsigned += u64::from(elements.is_none() || standard.is_none());
-        self.bad_signatures += u64::from(elements == Some(false) || standard == Some(false));
-        self.malformed += u64::from(reading.is_none());
+        if let Some(Checked { elements, standard }) = callback.checked {
+            self.unsigned += u64::from(elements.is_none() || standard.is_none());
+            self.bad_signatures += u64::from(elements == Some(false) || standard == Some(false));
+            self.malformed += u64::from(reading.is_none());
+        }
         let taken = callback.status.is_some_and(|status| (200..300).contains(&status));
         if self.last.len() == KEPT_CALLBACKS {
             self.last.pop_front();

@@ -31,6 +31,9 @@ pub struct Options {
     pub keys: Vec<String>,
     /// Objects and callbacks that are remembered at most; beyond that there are only counts.
     pub remember: usize,
+    /// Only one callback of so many is checked and read, the others are just counted: for benches, where the app must not take the
+    /// processor away from what is measured. 1 is all, and 0 is taken as 1.
+    pub look_at_one_in: u64,
 }
 
 /// Where the app listens.
@@ -45,7 +48,7 @@ pub enum Listen {
 impl Default for Options {
     fn default() -> Self {
         let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-        Self { listen, keys: Vec::new(), remember: 1_000_000 }
+        Self { listen, keys: Vec::new(), remember: 1_000_000, look_at_one_in: 1 }
     }
 }
 
@@ -83,6 +86,7 @@ enum Bound {
 #[derive(Debug)]
 struct Shared {
     keys: Vec<String>,
+    look_at_one_in: u64,
     state: Mutex<State>,
     /// Callbacks taken so far; what waits is told by this.
     taken: watch::Sender<u64>,
@@ -114,7 +118,12 @@ impl Receiver {
             always: Behaviour::Status(200),
             failing_keys: HashMap::new(),
         };
-        let shared = Arc::new(Shared { keys: options.keys, state: Mutex::new(state), taken: watch::channel(0).0 });
+        let shared = Arc::new(Shared {
+            keys: options.keys,
+            look_at_one_in: options.look_at_one_in.max(1),
+            state: Mutex::new(state),
+            taken: watch::channel(0).0,
+        });
         let mut server = JoinSet::new();
         let bound = match options.listen {
             Listen::Tcp(address) => {

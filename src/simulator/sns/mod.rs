@@ -185,6 +185,11 @@ impl Simulator {
         self.notification(Some(records::SUBJECT), records::message(records), dice)
     }
 
+    /// The headers of a notification, with an id that is to be replaced by the message's own.
+    pub fn headers_of_a_notification(&self) -> hyper::HeaderMap {
+        self.unsigned(Kind::Notification, String::new(), UnixMillis(0), &mut Dice::seeded(0)).headers()
+    }
+
     /// A signed request to confirm the subscription, with a new token that the endpoint will honour.
     pub fn subscription_confirmation(&self, dice: &mut Dice) -> Envelope {
         let topic = &self.options.topic_arn;

@@ -70,7 +70,8 @@ fn exposed_names(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for call in source.split("r.register(").skip(1) {
         let name = call.split('"').nth(1).expect("a metric has a name");
-        let Some(field) = call.split_once("m.").and_then(|(_, rest)| rest.split_once(".clone()")).map(|(field, _)| field)
+        let Some(field) =
+            call.split_once("m.").and_then(|(_, rest)| rest.split_once(".clone()")).map(|(field, _)| field)
         else {
             continue;
         };

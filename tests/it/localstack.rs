@@ -139,8 +139,7 @@ async fn raw_delivery_carries_no_proof_and_is_refused() {
     let receiver = Receiver::start().await;
     let topic = aws.create_topic("changes").await;
     let sidecar = subscribed_sidecar(&aws, &server, &receiver, &topic).await;
-    let subscriptions = aws.sns("ListSubscriptionsByTopic", &[("TopicArn", &topic)]).await;
-    let subscription = subscriptions.element("SubscriptionArn");
+    let subscription = aws.subscription(&topic).await;
     let raw = [
         ("SubscriptionArn", subscription.as_str()),
         ("AttributeName", "RawMessageDelivery"),

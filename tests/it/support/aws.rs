@@ -116,10 +116,21 @@ impl Aws {
         self.sns("Subscribe", &[("TopicArn", topic), ("Protocol", "http"), ("Endpoint", endpoint)]).await;
     }
 
-    /// Whether a subscription of `topic` is confirmed.
+    /// Whether the subscription of `topic` is confirmed. LocalStack lists one that is not with an ARN, so the list does not tell.
     pub(crate) async fn is_confirmed(&self, topic: &str) -> bool {
-        let list = self.sns("ListSubscriptionsByTopic", &[("TopicArn", topic)]).await;
-        list.element("SubscriptionArn").starts_with(topic)
+        let subscription = self.subscription(topic).await;
+        if !subscription.starts_with(topic) {
+            return false;
+        }
+        let attributes = self.sns("GetSubscriptionAttributes", &[("SubscriptionArn", &subscription)]).await.text();
+        let pending = attributes.split_once("<key>PendingConfirmation</key>");
+        let pending = pending.unwrap_or_else(|| panic!("no PendingConfirmation in {attributes}")).1;
+        pending.trim_start().starts_with("<value>false</value>")
+    }
+
+    /// The ARN of the first subscription of `topic`.
+    pub(crate) async fn subscription(&self, topic: &str) -> String {
+        self.sns("ListSubscriptionsByTopic", &[("TopicArn", topic)]).await.element("SubscriptionArn")
     }
 
     /// Publishes; with a Subject and a string attribute if asked.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::aws::{Aws, BadAuthorities, ConfirmError};
 use crate::config::{Config, Instance};
 use crate::queue::Pending;
-use crate::sources::sns::confirm::{Account, Confirmed, Failure};
+use crate::sources::sns::confirm::{Account, Accounts, Confirmed, Failure};
 
 struct AwsAccount(Arc<Aws>);
 
@@ -25,10 +25,7 @@ impl Account for AwsAccount {
 }
 
 /// One account for each instance, for its topics.
-pub(super) fn of(
-    config: &Config,
-    extra_ca_pem: &[Vec<u8>],
-) -> Result<Vec<(Vec<String>, Arc<dyn Account>)>, BadAuthorities> {
+pub(super) fn of(config: &Config, extra_ca_pem: &[Vec<u8>]) -> Result<Accounts, BadAuthorities> {
     let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
     let account = |instance: &Arc<Instance>| {
         let aws = Arc::new(Aws::new(instance, endpoint, extra_ca_pem)?);

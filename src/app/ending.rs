@@ -52,7 +52,11 @@ pub(super) async fn conduct(
     health.blocked("phase", "leaving: shutting down");
     conductor.enter(Phase::Leaving);
     if ending == Ending::Graceful {
-        tracing::info!(phase = Phase::Leaving.as_str(), seconds = LEAVING.as_secs(), "not ready any more, still accepting");
+        tracing::info!(
+            phase = Phase::Leaving.as_str(),
+            seconds = LEAVING.as_secs(),
+            "not ready any more, still accepting"
+        );
         tokio::select! {
             () = sleep_until((Instant::now() + LEAVING).min(deadline)) => {}
             _ = endings.recv() => return Ok(()),

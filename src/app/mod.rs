@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, ClockSkew, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config, Environment};
 use crate::dispatch::worker::Dispatcher;
 use crate::egress::{self, Client};
 use crate::health::Health;
@@ -25,7 +25,7 @@ use crate::queue::embedded::{self, Embedded};
 use crate::queue::{Queue, QueueError};
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::sources::intake::Desk;
-use crate::sources::sns::certs::CertificateStore;
+use crate::sources::sns::certs::{CertificateStore, Fetch};
 use crate::sources::sns::confirm::Confirmer;
 use crate::sources::sns::source::SnsSource;
 use crate::sources::sns::verifier::Verifier;
@@ -88,6 +88,7 @@ pub struct App {
     tls: Option<listener::tls::TlsAcceptorHandle>,
     intake: Listener,
     admin: Admin,
+    admin_socket: admin::Listener,
     certificates: CertificateStore,
     confirmer: Arc<Confirmer>,
     source: Arc<SnsSource>,
@@ -109,19 +110,13 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
     let admin_socket = admin::bind(config.admin_listen).await?;
 
     let names: Vec<Arc<str>> = config.instances.iter().map(|i| Arc::clone(&i.name)).collect();
-    let queue =
-        Arc::new(Embedded::open(&config.data_dir, &config.queue, &names, Arc::clone(&clock), metrics.clone())?);
+    let queue = Arc::new(embedded::open(&config.data_dir, &config.queue, &names, Arc::clone(&clock), metrics.clone())?);
     let shared: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
 
     let client = Client::new(parts::egress_options(&config)?)?;
     let skew = Arc::new(ClockSkew::default());
     let certificates = parts::certificates(&config, &client, &clock, &skew, &metrics, &health)?;
-    let verifier = Verifier::new(
-        parts::policy(&config),
-        certificates.clone(),
-        Arc::clone(&clock),
-        Arc::clone(&skew),
-    );
+    let verifier = Verifier::new(parts::policy(&config), certificates.clone(), Arc::clone(&clock), Arc::clone(&skew));
     let topics: Vec<String> = config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.clone()).collect();
     let confirmer = Arc::new(
         Confirmer::new(
@@ -155,17 +150,39 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         metrics.clone(),
         Arc::clone(&health),
     );
-    let admin = Admin::new(
+    let admin = Admin {
+        queue: shared,
+        health: Arc::clone(&health),
+        registry: Arc::new(registry),
+        metrics: metrics.clone(),
+        instances: config.instances.clone(),
+        token: config.admin_token.clone(),
+        clock: Arc::clone(&clock),
+    };
+    Ok(App {
+        config,
+        health,
+        metrics,
+        clock,
+        queue,
+        tls,
+        intake,
+        admin,
         admin_socket,
-        shared,
-        Arc::clone(&health),
-        Arc::new(registry),
-        metrics.clone(),
-        config.instances.clone(),
-        config.admin_token.clone(),
-        Arc::clone(&clock),
-    );
-    Ok(App { config, health, metrics, clock, queue, tls, intake, admin, certificates, confirmer, source, dispatcher })
+        certificates,
+        confirmer,
+        source,
+        dispatcher,
+    })
+}
+
+/// Fetching for a command that runs beside the sidecar: through the proxies and with the authorities that it would use.
+///
+/// # Errors
+/// [`StartError`] when the settings of outgoing HTTP are not usable.
+pub fn outgoing(env: &dyn Environment) -> Result<Arc<dyn Fetch>, StartError> {
+    let options = parts::options(config::egress_files(env))?;
+    Ok(Arc::new(parts::EgressFetch(Client::new(options)?)))
 }
 
 impl App {
@@ -176,7 +193,7 @@ impl App {
 
     /// Address of the admin listener; port 0 is resolved.
     pub fn admin_addr(&self) -> SocketAddr {
-        self.admin.address()
+        self.admin_socket.address()
     }
 
     /// Runs until `endings` says to end, then shuts down in phases (hard case 18).
@@ -185,11 +202,18 @@ impl App {
     /// [`RunError`] when a part ended by itself; the rest was shut down in order.
     pub async fn run(self, endings: mpsc::Receiver<Ending>) -> Result<(), RunError> {
         let (conductor, shutdown) = shutdown::channel();
-        parts::announce(&self.config, self.intake.address(), self.admin.address(), &self.metrics, &self.health, &*self.queue);
+        parts::announce(
+            &self.config,
+            self.intake.address(),
+            self.admin_socket.address(),
+            &self.metrics,
+            &self.health,
+            &self.queue,
+        );
         let progress = self.dispatcher.progress();
         let mut parts = tokio::task::JoinSet::new();
 
-        parts.spawn(named("admin", self.admin.serve(shutdown.clone())));
+        parts.spawn(named("admin", self.admin_socket.serve(self.admin, shutdown.clone())));
         parts.spawn(named("dispatch", self.dispatcher.run(shutdown.clone())));
         parts.spawn(named(
             "listener",
@@ -219,7 +243,8 @@ impl App {
         }
         helpers.spawn(parts::watch_store(Arc::clone(&self.queue), Arc::clone(&self.health), shutdown));
 
-        let result = ending::conduct(&conductor, endings, &mut parts, progress, &self.health, self.config.drain_timeout).await;
+        let result =
+            ending::conduct(&conductor, endings, &mut parts, progress, &self.health, self.config.drain_timeout).await;
         conductor.enter(Phase::Stopping);
         ending::join(parts).await;
         helpers.shutdown().await;

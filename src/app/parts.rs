@@ -1,6 +1,6 @@
 //! What the wiring makes from the configuration, piece by piece.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,26 +22,27 @@ use crate::sources::sns::verify::Policy;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Setting;
 
-/// Idle connections kept to a callback: as many as attempts may be in flight is never too many.
-fn idle_per_host(config: &Config) -> usize {
-    config.dispatch.concurrency
-}
-
 fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|cause| StartError::File { variable, path: path.display().to_string(), cause })
 }
 
 /// Outgoing HTTP as the configuration says.
 pub(super) fn egress_options(config: &Config) -> Result<Options, StartError> {
+    let anchor = config.sns.endpoint.as_ref().and_then(|_| config.sns.trust_anchor_file.clone());
+    let mut options = options([config.egress_ca_file.clone(), anchor])?;
+    options.idle_per_host = config.dispatch.concurrency;
+    Ok(options)
+}
+
+/// Outgoing HTTP that also trusts the authorities in `POSTERN_EGRESS_CA_FILE` and, for TLS to another SNS, in its trust anchor.
+pub(super) fn options([egress, anchor]: [Option<PathBuf>; 2]) -> Result<Options, StartError> {
     let mut extra_ca_pem = Vec::new();
-    if let Some(path) = &config.egress_ca_file {
-        extra_ca_pem.push(read("POSTERN_EGRESS_CA_FILE", path)?);
+    for (variable, path) in [("POSTERN_EGRESS_CA_FILE", egress), ("POSTERN_SNS_TRUST_ANCHOR_FILE", anchor)] {
+        if let Some(path) = path {
+            extra_ca_pem.push(read(variable, &path)?);
+        }
     }
-    // The anchor of another SNS is also trusted for TLS to it (DESIGN, settings).
-    if let (Some(_), Some(path)) = (&config.sns.endpoint, &config.sns.trust_anchor_file) {
-        extra_ca_pem.push(read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?);
-    }
-    Ok(Options { extra_ca_pem, idle_per_host: idle_per_host(config), proxy: ProxySettings::from_env() })
+    Ok(Options { extra_ca_pem, idle_per_host: 1, proxy: ProxySettings::from_env() })
 }
 
 /// The store of signing certificates.
@@ -54,7 +55,9 @@ pub(super) fn certificates(
     health: &Arc<Health>,
 ) -> Result<CertificateStore, StartError> {
     let trust = match &config.sns.trust_anchor_file {
-        Some(path) => Trust::from_pem(&read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?).map_err(StartError::TrustAnchor)?,
+        Some(path) => {
+            Trust::from_pem(&read("POSTERN_SNS_TRUST_ANCHOR_FILE", path)?).map_err(StartError::TrustAnchor)?
+        }
         None => Trust::amazon(),
     };
     Ok(CertificateStore::open(Setup {
@@ -71,7 +74,7 @@ pub(super) fn certificates(
 }
 
 /// Certificates and issuers come through the one outgoing client.
-pub struct EgressFetch(pub Client);
+pub(super) struct EgressFetch(pub(super) Client);
 
 impl Fetch for EgressFetch {
     fn get<'a>(
@@ -175,7 +178,7 @@ pub(super) fn announce(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut weakened = |setting: &'static str, is: bool| {
+    let weakened = |setting: &'static str, is: bool| {
         metrics.weakened.get_or_create(&Setting { setting }).set(i64::from(is));
     };
     weakened("POSTERN_SNS_ENDPOINT_URL", config.sns.endpoint.is_some());

@@ -18,7 +18,7 @@ use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::{Clock, SystemClock, UnixMillis};
 use crate::config::{self, CallbackUrl, ProcessEnvironment, QueueConfig};
 use crate::egress::{Call, Client, Options};
-use crate::queue::embedded::{self, Embedded, OpenError};
+use crate::queue::embedded::{self, OpenError};
 use crate::queue::{Filter, Queue, Row, State};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
@@ -111,9 +111,9 @@ impl Selection {
 /// Runs `postern events`.
 pub fn list(args: &ListArgs) -> ExitCode {
     let dir = args.selection.data_dir();
-    let rows = embedded::open_readonly(&dir)
-        .map_err(|error| error.to_string())
-        .and_then(|store| store.list(&Filter { limit: args.limit, ..args.selection.filter() }).map_err(|e| e.to_string()));
+    let rows = embedded::open_readonly(&dir).map_err(|error| error.to_string()).and_then(|store| {
+        store.list(&Filter { limit: args.limit, ..args.selection.filter() }).map_err(|e| e.to_string())
+    });
     let rows = match rows {
         Ok(rows) => rows,
         Err(error) => {
@@ -204,7 +204,7 @@ fn change(args: &ChangeArgs, what: &'static str, done: &str) -> ExitCode {
 async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'static str) -> Result<u64, String> {
     let metrics = Metrics::register(&mut Registry::default());
     let dir = selection.data_dir();
-    match Embedded::open(&dir, &QueueConfig::default(), &[], Arc::new(SystemClock), metrics) {
+    match embedded::open(&dir, &QueueConfig::default(), &[], Arc::new(SystemClock), metrics) {
         Ok(store) => {
             let count = match what {
                 "replay" => store.replay(filter).await,
@@ -214,15 +214,14 @@ async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'
             count.map_err(|error| error.to_string())
         }
         // A sidecar is running: it alone may write.
-        Err(OpenError::Locked { .. }) => ask_sidecar(filter, all, what).await,
+        Err(OpenError::InUse { .. }) => ask_sidecar(filter, all, what).await,
         Err(error) => Err(error.to_string()),
     }
 }
 
 async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, String> {
-    let admin = config::admin(&ProcessEnvironment).map_err(|problems| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    })?;
+    let admin = config::admin(&ProcessEnvironment)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let (address, token) = admin;
     let token: Secret = token.ok_or(
         "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked",
@@ -252,7 +251,10 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Strin
         .await
         .map_err(|error| format!("the sidecar's admin API at {} cannot be asked: {error}", address))?;
     if reply.status != StatusCode::OK {
-        return Err(format!("the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)", reply.status));
+        return Err(format!(
+            "the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)",
+            reply.status
+        ));
     }
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
     answer["count"].as_u64().ok_or_else(|| "the sidecar's answer has no count".to_owned())

@@ -10,6 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::SystemClock;
+use crate::{app, config};
+
 /// A wrong command line or configuration: `EX_USAGE` of sysexits.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -18,7 +21,12 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 
 /// The event sidecar: proves S3 change notifications genuine, keeps them on disk until they are delivered, and POSTs them, signed, to the app beside it.
 #[derive(Debug, Parser)]
-#[command(name = "postern", version, max_term_width = 110, after_help = "Without a command, `serve`. Settings are environment variables: see `postern serve --help`.")]
+#[command(
+    name = "postern",
+    version,
+    max_term_width = 110,
+    after_help = "Without a command, `serve`. Settings are environment variables: see `postern serve --help`."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -60,13 +68,43 @@ pub fn main() -> ExitCode {
     };
     match cli.command.unwrap_or(Command::Serve(serve::Args {})) {
         Command::Serve(args) => serve::run(&args),
-        Command::Demo(args) => demo::run(&args),
-        Command::Simulate(args) => simulate::run(&args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Simulate(args) => block_on(simulate::run(args)),
+        Command::Verify(args) => block_on(judge(args)),
         Command::Events(args) => events::list(&args),
         Command::Replay(args) => events::replay(&args),
         Command::Discard(args) => events::discard(&args),
     }
+}
+
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            eprintln!("postern cannot start: the system gives no threads ({error})");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
+}
+
+/// `postern verify` with the machine around it: its environment, clock, network and standard streams.
+async fn judge(args: verify::Args) -> ExitCode {
+    let fetch = match app::outgoing(&config::ProcessEnvironment) {
+        Ok(fetch) => fetch,
+        Err(error) => {
+            eprintln!("postern verify: {error}");
+            return ExitCode::from(verify::USAGE);
+        }
+    };
+    let outside = verify::Outside {
+        env: &|name| std::env::var(name).ok(),
+        clock: &SystemClock,
+        fetch,
+        stdin: &mut std::io::stdin(),
+        stdout: &mut std::io::stdout(),
+        stderr: &mut std::io::stderr(),
+    };
+    ExitCode::from(verify::run(&args, outside).await)
 }
 
 /// The runtime of a command: as many workers as there are cores, small stacks for blocking work.

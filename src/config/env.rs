@@ -69,6 +69,14 @@ pub fn admin(env: &dyn Environment) -> Result<(SocketAddr, Option<Secret>), Vec<
     if problems.is_empty() { Ok(admin) } else { Err(problems) }
 }
 
+/// The files of authorities for outgoing TLS: `POSTERN_EGRESS_CA_FILE`, and the trust anchor where another SNS is named.
+pub fn egress_files(env: &dyn Environment) -> [Option<PathBuf>; 2] {
+    let values = values(env, &mut Vec::new());
+    let file = |name: &str| values.get(name).map(|given| PathBuf::from(&given.text));
+    let anchor = file("POSTERN_SNS_TRUST_ANCHOR_FILE").filter(|_| values.is_set("POSTERN_SNS_ENDPOINT_URL"));
+    [file("POSTERN_EGRESS_CA_FILE"), anchor]
+}
+
 /// Every setting that the environment gives; unknown names of ours are problems.
 fn values(env: &dyn Environment, problems: &mut Vec<Problem>) -> Values {
     let mut direct: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();

@@ -87,14 +87,19 @@ impl Desk {
             for instance in instances {
                 Metrics::count(&self.metrics.events, &instance.name, "test_event", 1);
             }
-            tracing::info!(source = notice.origin.as_str(), topic = notice.topic, bucket = test.bucket, "S3 sent its test event");
+            tracing::info!(
+                source = notice.origin.as_str(),
+                topic = notice.topic,
+                bucket = test.bucket,
+                "S3 sent its test event"
+            );
             return Ok(Accepted::TestEvent);
         }
 
         let mut append = Append {
-            message: notice
-                .message_id
-                .map(|id| memory_key(&[b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()])),
+            message: notice.message_id.map(|id| {
+                memory_key(&[b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()])
+            }),
             received_at: notice.received_at,
             deliveries: Vec::new(),
             set_aside: Vec::new(),
@@ -120,7 +125,13 @@ impl Desk {
         })
     }
 
-    fn take(&self, instance: &Arc<Instance>, notice: &Notice<'_>, body: &Result<Body<'_>, Malformed>, append: &mut Append) {
+    fn take(
+        &self,
+        instance: &Arc<Instance>,
+        notice: &Notice<'_>,
+        body: &Result<Body<'_>, Malformed>,
+        append: &mut Append,
+    ) {
         let instance_id = instance.id.to_string();
         let context = Context {
             instance_id: &instance_id,
@@ -138,7 +149,9 @@ impl Desk {
                         Ok(record) => {
                             let event = normalize::event(record, &context);
                             if self.wanted(instance, notice, &event) {
-                                append.deliveries.push(NewDelivery { instance: Arc::clone(instance).name.clone(), event });
+                                append
+                                    .deliveries
+                                    .push(NewDelivery { instance: Arc::clone(instance).name.clone(), event });
                             }
                         }
                         Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),

@@ -42,6 +42,16 @@ pub enum LogsError {
     },
 }
 
+/// The form that was asked for, or text on a terminal and JSON elsewhere.
+pub fn format(asked: Option<crate::config::LogFormat>) -> LogFormat {
+    match asked {
+        Some(crate::config::LogFormat::Json) => LogFormat::Json,
+        Some(crate::config::LogFormat::Text) => LogFormat::Text,
+        None if stderr().is_terminal() => LogFormat::Text,
+        None => LogFormat::Json,
+    }
+}
+
 /// Starts logging to standard error, for the whole process.
 ///
 /// # Errors

@@ -2,6 +2,14 @@
 
 mod attacks;
 mod crash;
+mod demo;
+mod deploy;
 mod examples;
 mod golden;
+mod impostors;
+mod layers;
+mod localstack;
+mod lockfile;
 mod lostwrites;
+mod repository;
+mod support;

@@ -9,9 +9,9 @@ use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, StatusCode};
 
 use super::confirm::{Confirmer, Intent};
+use super::refusal::Refusal;
 use super::url::TopicArn;
 use super::verifier::Verifier;
-use super::refusal::Refusal;
 use super::verify::{Verified, VerifiedNotification};
 use crate::clock::Clock;
 use crate::config::{Basic, Instance};

@@ -110,7 +110,9 @@ async fn tunnel(mut stream: TcpStream, issuer: Arc<Issuer<'static, KeyPair>>, st
                 Some(Script::Body(status, body)) => {
                     Response::builder().status(status).header("date", httpdate_now()).body(Full::new(Bytes::from(body)))
                 }
-                Some(Script::Redirect(to)) => Response::builder().status(302).header("location", to).body(Full::default()),
+                Some(Script::Redirect(to)) => {
+                    Response::builder().status(302).header("location", to).body(Full::default())
+                }
                 Some(Script::Silence) => {
                     tokio::time::sleep(Duration::from_secs(60)).await;
                     Response::builder().status(500).body(Full::default())

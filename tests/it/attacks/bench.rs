@@ -58,7 +58,10 @@ impl Message {
             ["MessageId", uuid()],
             ["Token", token],
             ["TopicArn", TOPIC],
-            ["Message", "You have chosen to subscribe to the topic.\nTo confirm the subscription, visit the SubscribeURL."],
+            [
+                "Message",
+                "You have chosen to subscribe to the topic.\nTo confirm the subscription, visit the SubscribeURL."
+            ],
             ["SubscribeURL", format!("{HOST}/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token={token}")],
             ["Timestamp", timestamp(0)],
             ["SignatureVersion", "1"],
@@ -191,7 +194,8 @@ impl Bench {
     /// A sidecar with the settings of production but for addresses and authorities; `extra` wins.
     pub(crate) async fn with(extra: &[(&str, &str)]) -> Self {
         let amazon = Amazon::start().await;
-        let authority = Authority::new(&Leaf::named("sns.amazonaws.com", OffsetDateTime::now_utc())).expect("an authority");
+        let authority =
+            Authority::new(&Leaf::named("sns.amazonaws.com", OffsetDateTime::now_utc())).expect("an authority");
         amazon.script(CERT_URL, Script::Body(200, authority.leaf_pem().into()));
         let app = App::default();
         let callback = receive(app.clone()).await;
@@ -397,7 +401,8 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply>
             }
             continue;
         };
-        let length = head.to_ascii_lowercase().lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
+        let length =
+            head.to_ascii_lowercase().lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
         if n == 0 || length.is_some_and(|length: usize| body.len() >= length) {
             let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
             return Ok(Reply { status, head: head.to_owned(), body: body.to_owned() });

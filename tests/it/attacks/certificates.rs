@@ -124,7 +124,9 @@ async fn a54_a_certificate_of_nobody_we_trust_is_refused() {
 
 #[tokio::test]
 async fn a55_a59_a_certificate_of_another_name_is_refused() {
-    for name in ["sns.amazonaws.com.evil.example", "sns-signing.af-south-1.amazonaws.com", "sns.us-west-2.amazonaws.com"] {
+    for name in
+        ["sns.amazonaws.com.evil.example", "sns-signing.af-south-1.amazonaws.com", "sns.us-west-2.amazonaws.com"]
+    {
         let other = Leaf::named(name, OffsetDateTime::now_utc());
         leaf_of_bench(|bench| bench.authority.reissue(&other).expect("a leaf"), 403, "cert_name").await;
     }

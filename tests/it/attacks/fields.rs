@@ -16,7 +16,14 @@ async fn a10_a11_headers_that_contradict_the_body_are_refused() {
     let bench = Bench::start().await;
     let body = Message::created("a").signed(&bench).body();
     bench.refuses(&body, &[("x-amz-sns-message-type", "SubscriptionConfirmation")], 400, "type_header_mismatch").await;
-    bench.refuses(&body, &[("x-amz-sns-topic-arn", "arn:aws:sns:us-west-2:123456789012:other")], 400, "topic_header_mismatch").await;
+    bench
+        .refuses(
+            &body,
+            &[("x-amz-sns-topic-arn", "arn:aws:sns:us-west-2:123456789012:other")],
+            400,
+            "topic_header_mismatch",
+        )
+        .await;
     let agreeing = [("x-amz-sns-message-type", "Notification"), ("x-amz-sns-topic-arn", TOPIC)];
     assert_eq!(bench.post_with(&body, &agreeing).await.status, 200);
     bench.app_knows_only(&["a"]).await;
@@ -41,7 +48,11 @@ async fn a17_a18_what_is_not_one_json_object_in_utf_8_is_refused() {
     let bodies: Vec<Vec<u8>> = vec![
         [b"\xef\xbb\xbf".as_slice(), &genuine].concat(),
         utf16,
-        text.replacen("Notification", "Notif\u{fffd}", 1).into_bytes().iter().map(|b| if *b == 0xbd { 0xff } else { *b }).collect(),
+        text.replacen("Notification", "Notif\u{fffd}", 1)
+            .into_bytes()
+            .iter()
+            .map(|b| if *b == 0xbd { 0xff } else { *b })
+            .collect(),
         [genuine.as_slice(), b"x"].concat(),
         [genuine.as_slice(), &genuine].concat(),
         [b"[".as_slice(), &genuine, b"]"].concat(),
@@ -90,7 +101,9 @@ async fn a20_a21_a22_depth_lone_surrogates_and_monstrous_numbers_do_no_harm() {
 async fn a23_a25_required_members_must_be_present_strings() {
     let bench = Bench::start().await;
     let genuine = Message::created("a").signed(&bench);
-    for name in ["Type", "MessageId", "TopicArn", "Message", "Timestamp", "SignatureVersion", "Signature", "SigningCertURL"] {
+    for name in
+        ["Type", "MessageId", "TopicArn", "Message", "Timestamp", "SignatureVersion", "Signature", "SigningCertURL"]
+    {
         let reply = bench.post(&genuine.clone().without(name).body()).await;
         assert_eq!(reply.status, 400, "without {name}");
         for value in [Value::Null, json!([]), json!({}), json!(1), json!(true)] {
@@ -149,8 +162,14 @@ async fn a27_to_a34_no_field_can_swallow_another() {
                 ("SigningCertURL".into(), genuine.get("SigningCertURL").into()),
             ]),
         ),
-        ("missing_Timestamp", genuine.clone().with("Subject", format!("{subject}\nTimestamp\n{time}")).without("Timestamp")),
-        ("missing_TopicArn", genuine.clone().with("Timestamp", format!("{time}\nTopicArn\n{topic}")).without("TopicArn")),
+        (
+            "missing_Timestamp",
+            genuine.clone().with("Subject", format!("{subject}\nTimestamp\n{time}")).without("Timestamp"),
+        ),
+        (
+            "missing_TopicArn",
+            genuine.clone().with("Timestamp", format!("{time}\nTopicArn\n{topic}")).without("TopicArn"),
+        ),
     ];
     for (reason, message) in twisted {
         let reply = bench.post(&message.body()).await;
@@ -313,7 +332,9 @@ async fn a69_a_timestamp_in_another_form_is_refused() {
     let now = timestamp(0);
     let bare = format!("{}Z", &now[..19]);
     let offset = now.replace('Z', "+00:00");
-    for form in [bare, offset, now.replace('T', " "), now.to_lowercase(), format!("{now} "), "2026-02-30T00:00:00.000Z".into()] {
+    for form in
+        [bare, offset, now.replace('T', " "), now.to_lowercase(), format!("{now} "), "2026-02-30T00:00:00.000Z".into()]
+    {
         let message = Message::created("a").with("Timestamp", form).signed(&bench);
         bench.refuses(&message.body(), &[], 400, "bad_timestamp").await;
     }

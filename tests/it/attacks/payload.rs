@@ -32,7 +32,12 @@ async fn a77_a78_what_is_no_s3_event_of_a_known_version_is_set_aside() {
         format!("{{\"Records\":[{}]}}", vec!["{}"; 10_000].join(",")),
     ];
     for (at, body) in bodies.iter().enumerate() {
-        assert_eq!(bench.send(&Message::notification(body).signed(&bench)).await, 200, "{at}: {}", &body[..body.len().min(80)]);
+        assert_eq!(
+            bench.send(&Message::notification(body).signed(&bench)).await,
+            200,
+            "{at}: {}",
+            &body[..body.len().min(80)]
+        );
     }
     bench.app_knows_only(&[]).await;
     let dead = dead(&bench).await;

@@ -108,10 +108,13 @@ async fn a44_an_answer_that_is_no_confirmation_of_our_topic_is_an_alarm() {
     for (name, body) in [
         ("other xml", b"<html>hello</html>".to_vec()),
         ("10 MB", vec![b'<'; 10 << 20]),
-        ("another topic", match confirmed("arn:aws:sns:us-west-2:123456789012:postern-test-2") {
-            Script::Body(_, body) => body,
-            _ => Vec::new(),
-        }),
+        (
+            "another topic",
+            match confirmed("arn:aws:sns:us-west-2:123456789012:postern-test-2") {
+                Script::Body(_, body) => body,
+                _ => Vec::new(),
+            },
+        ),
     ] {
         let bench = Bench::start().await;
         bench.amazon.script(&format!("{HOST}/"), Script::Body(200, body));

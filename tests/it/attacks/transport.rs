@@ -14,7 +14,14 @@ fn request(line: &str, headers: &str, body: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a01_other_methods_are_not_allowed_and_probes_are_answered() {
     let bench = Bench::start().await;
-    for (line, status) in [("OPTIONS /sns", 405), ("PUT /sns", 405), ("DELETE /", 405), ("GET /", 200), ("HEAD /", 200), ("GET /sns", 200)] {
+    for (line, status) in [
+        ("OPTIONS /sns", 405),
+        ("PUT /sns", 405),
+        ("DELETE /", 405),
+        ("GET /", 200),
+        ("HEAD /", 200),
+        ("GET /sns", 200),
+    ] {
         let reply = bench.raw(&request(line, "content-length: 0\r\n", "")).await;
         assert_eq!(reply.status, status, "{line}");
         assert!(status != 200 || reply.body.is_empty(), "{line}: a probe gets no content");
@@ -26,7 +33,8 @@ async fn a02_an_unknown_path_is_not_found() {
     let bench = Bench::start().await;
     for path in ["/snS", "/sns/", "/mcs/x", "/s3/x", "/../sns", "//sns", "/%73ns"] {
         let body = Message::created("a").signed(&bench).body();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         let reply = bench.raw(&[head.as_bytes(), &body].concat()).await;
         assert_eq!(reply.status, 404, "{path}");
     }
@@ -107,7 +115,10 @@ async fn a08_any_content_type_is_accepted() {
     for (key, content_type) in [("json", Some("application/json")), ("csv", Some("text/csv")), ("none", None)] {
         let body = Message::created(key).signed(&bench).body();
         let kind = content_type.map_or(String::new(), |t| format!("content-type: {t}\r\n"));
-        let head = format!("POST /sns HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /sns HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n",
+            body.len()
+        );
         assert_eq!(bench.raw(&[head.as_bytes(), &body].concat()).await.status, 200, "{content_type:?}");
     }
     bench.app_knows_only(&["csv", "json", "none"]).await;

@@ -32,10 +32,7 @@ mod tests {
     #[test]
     fn the_arn_of_our_topic_is_read() {
         let arn = format!("{TOPIC}:6b0e71bd-7e97-4d97-80ce-4a0994e55286");
-        assert_eq!(
-            subscription_arn(&answer(&format!("<SubscriptionArn>{arn}</SubscriptionArn>")), TOPIC),
-            Some(arn)
-        );
+        assert_eq!(subscription_arn(&answer(&format!("<SubscriptionArn>{arn}</SubscriptionArn>")), TOPIC), Some(arn));
     }
 
     #[test]

@@ -16,21 +16,25 @@ pub trait Account: Send + Sync + 'static {
     fn confirm<'a>(&'a self, topic: &'a str, token: &'a str) -> Pending<'a, Option<Result<Confirmed, Failure>>>;
 }
 
+/// Accounts, each with the topics that it is for.
+pub type Accounts = Vec<(Vec<String>, Arc<dyn Account>)>;
+
 /// Confirms with the operator's credentials where there are any, else by the URL that we build.
 pub struct SnsCaller {
     client: Client,
     endpoint: Option<Url>,
-    accounts: Vec<(Vec<String>, Arc<dyn Account>)>,
+    accounts: Accounts,
 }
 
 impl SnsCaller {
     /// A caller for SNS at `endpoint`, or Amazon's; `accounts` say which topics they are for.
-    pub fn new(client: Client, endpoint: Option<Url>, accounts: Vec<(Vec<String>, Arc<dyn Account>)>) -> Self {
+    pub fn new(client: Client, endpoint: Option<Url>, accounts: Accounts) -> Self {
         Self { client, endpoint, accounts }
     }
 
     async fn call(&self, topic: &str, token: &str) -> Result<Confirmed, Failure> {
-        let account = self.accounts.iter().find(|(topics, _)| topics.iter().any(|t| t == topic)).map(|(_, account)| account);
+        let account =
+            self.accounts.iter().find(|(topics, _)| topics.iter().any(|t| t == topic)).map(|(_, account)| account);
         if let Some(account) = account
             && let Some(result) = account.confirm(topic, token).await
         {

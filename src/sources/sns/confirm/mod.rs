@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub use call::{Caller, Confirmed, Failure};
-pub use caller::{Account, SnsCaller};
+pub use caller::{Account, Accounts, SnsCaller};
 
 use super::verify::VerifiedConfirmation;
 use crate::clock::{Clock, UnixMillis};
@@ -127,7 +127,8 @@ impl Confirmer {
             if confirmed {
                 health.ok(&condition(topic), "confirmed before this start");
             } else {
-                health.degraded(&condition(topic), "no subscription seen yet: subscribe this sidecar's URL to the topic");
+                health
+                    .degraded(&condition(topic), "no subscription seen yet: subscribe this sidecar's URL to the topic");
             }
         }
         Ok(Self {
@@ -284,7 +285,13 @@ impl Confirmer {
         };
         self.metrics.confirmations.get_or_create(&Outcome { outcome: label }).inc();
         if let Some(alarm) = alarm {
-            tracing::warn!(topic, attempts = record.attempts, outcome = label, detail = alarm, "subscription is not confirmed");
+            tracing::warn!(
+                topic,
+                attempts = record.attempts,
+                outcome = label,
+                detail = alarm,
+                "subscription is not confirmed"
+            );
             self.health.degraded(&condition(&topic), alarm);
         }
         // Not durable is no loss: at worst the token is confirmed once more after a restart, which SNS answers alike.
@@ -297,7 +304,10 @@ impl Confirmer {
     fn alarm_unsubscribed(&self, topic: &str) {
         self.metrics.unsubscribed.inc();
         self.board().heard.remove(topic);
-        tracing::error!(topic, "somebody ended our subscription; nothing more arrives by this topic until it is subscribed again");
+        tracing::error!(
+            topic,
+            "somebody ended our subscription; nothing more arrives by this topic until it is subscribed again"
+        );
         self.health.degraded(&condition(topic), "somebody ended the subscription: subscribe again if that was not you");
     }
 

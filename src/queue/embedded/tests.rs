@@ -203,11 +203,16 @@ async fn a_batch_keeps_its_members_and_its_id_over_retry_and_restart_until_it_is
     assert_eq!(first.items.len(), 3);
     settle(&bed, &first, Outcome::Retry { at: NOW }, true).await;
     let after = start(crash(dir.path()).path());
-    let again = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    let mut again = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    if again.attempts == 0 {
+        // The two that were never tried may come first.
+        again = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    }
     let seqs = |claim: &Claim| claim.items.iter().map(|owed| owed.seq).collect::<Vec<_>>();
     assert_eq!((again.delivery_id, seqs(&again), again.attempts), (first.delivery_id, seqs(&first), 1));
     settle(&after, &again, Outcome::Split, true).await;
     let single = claim_within(&after, Want { batch: 20, ..batching }).await.remove(0);
+    assert_eq!(single.attempts, 2);
     assert_eq!((single.items.len(), single.delivery_id), (1, single.items[0].event.id));
 }
 
@@ -216,17 +221,14 @@ async fn a_dropped_claim_hands_out_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let bed = start(dir.path());
     bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
-    for _ in 0..20 {
+    {
         // Polled once: the composition is on its way to the writer when the future is dropped.
         let mut claim = bed.queue.claim("a", Want { batch: 5, ..WANT });
         tokio::select! { biased; _ = &mut claim => panic!("a composition needs a commit"), () = std::future::ready(()) => {} }
         drop(claim);
-        tokio::task::yield_now().await;
-        if bed.queue.shared.state().claims() == 0 {
-            break;
+        while bed.queue.shared.state().claims() > 0 {
+            tokio::task::yield_now().await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        break;
     }
     assert_eq!(claim_within(&bed, Want { batch: 5, ..WANT }).await.len(), 1);
 }

@@ -83,6 +83,9 @@ impl Store<'_> {
     }
 
     fn admit(&mut self, slot: usize, seq: i64) -> rusqlite::Result<bool> {
+        if self.is_ending(seq.cast_unsigned()) {
+            return Ok(true);
+        }
         let Some(item) = self.sql.row.query_row([seq], rows::item).optional()? else { return Ok(true) };
         let admission = self.shared.state().window(slot).map(|window| window.admit(item, None));
         Ok(match admission {
@@ -93,6 +96,11 @@ impl Store<'_> {
             }
             _ => true,
         })
+    }
+
+    /// Whether a row ends superseded with the next transaction.
+    fn is_ending(&self, seq: u64) -> bool {
+        self.superseded.iter().any(|(_, item)| item.owed.seq == seq)
     }
 
     /// Lanes that wait on disk for a retry that is due.
@@ -151,6 +159,7 @@ impl Store<'_> {
             let mut items = found.collect::<Result<Vec<_>, _>>()?;
             let more = items.len() > limit;
             items.truncate(limit);
+            items.retain(|item| !self.superseded.iter().any(|(_, other)| other.owed.seq == item.owed.seq));
             for batch in items.iter().filter_map(|item| item.batch) {
                 if batches.contains(&batch) {
                     continue;

@@ -367,6 +367,7 @@ impl<'c> Store<'c> {
                         if rest(&self.shared, ops, kept, Duration::from_millis(200)) {
                             return Exit::Closed;
                         }
+                        continue;
                     }
                 }
             }
@@ -378,7 +379,9 @@ impl<'c> Store<'c> {
                 return Exit::Closed;
             }
             let sweeping = continuing.iter().any(|op| matches!(op, Op::Discard(_)));
-            loading = match if sweeping { Ok(false) } else { self.load(self.shared.clock.now()) } {
+            // What ends superseded does so first, so that a load does not find it again.
+            let wait = sweeping || !self.superseded.is_empty();
+            loading = match if wait { Ok(false) } else { self.load(self.shared.clock.now()) } {
                 Ok(loading) => loading,
                 Err(error) => {
                     refuse(&self.shared, Some(failed(error)));
@@ -418,9 +421,12 @@ impl<'c> Store<'c> {
             self.memory.rotate(now)?;
         }
         let superseded = std::mem::take(&mut self.superseded);
+        let mut ends = Vec::new();
         for (slot, item) in &superseded {
             let reason = "a newer event of the same object was delivered";
-            self.bury(*slot, item, crate::queue::State::Superseded, now, item.attempts, reason, None)?;
+            if self.bury(*slot, item, crate::queue::State::Superseded, now, item.attempts, reason, None)? {
+                ends.push((*slot, crate::queue::State::Superseded.as_str(), 1));
+            }
         }
         let done = group.iter().map(|op| self.apply(op, now)).collect::<rusqlite::Result<Vec<_>>>()?;
         if self.ended_known && self.ended > HISTORY + 256 {
@@ -441,8 +447,8 @@ impl<'c> Store<'c> {
             if let Some(window) = self.shared.state().window(slot) {
                 window.ended_outside();
             }
-            self.count_ends(&[(slot, "superseded", 1)]);
         }
+        self.count_ends(&ends);
         Ok(done)
     }
 

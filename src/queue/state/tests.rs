@@ -179,6 +179,8 @@ impl Model {
                     let seq = item.owed.seq;
                     let came_in = match self.window().lane_tail(&item.lane) {
                         _ if self.window().is_resident(seq) => true,
+                        // The row may have ended superseded as its lane came in.
+                        _ if !self.disk.contains_key(&seq) => true,
                         Some(true) => true,
                         Some(false) => match self.window().admit(item.clone(), None) {
                             Admission::Full => false,
@@ -188,8 +190,7 @@ impl Model {
                             }
                             Admission::Resident | Admission::Tail => true,
                         },
-                        // The row may have ended superseded as its lane came in.
-                        None => !self.disk.contains_key(&seq) || self.bring(item.lane),
+                        None => self.bring(item.lane),
                     };
                     if !came_in {
                         stopped = true;

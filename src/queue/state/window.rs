@@ -621,6 +621,13 @@ impl Window {
                 if batch > 1 && head.is_some_and(Item::combines) {
                     compose = true;
                     self.gather(key, batch, &mut members);
+                    // Lanes by their first member: the order that a restart finds again (see `bind`).
+                    let mut first: HashMap<LaneKey, u64> = HashMap::new();
+                    for (key, seq) in &members {
+                        let least = first.entry(*key).or_insert(*seq);
+                        *least = (*least).min(*seq);
+                    }
+                    members.sort_by_key(|(key, _)| first[key]);
                 } else if let Some(head) = head {
                     stored = head.batch;
                     members.push((key, head.owed.seq));

@@ -13,6 +13,8 @@
 //!    sequencer where that is provable, by arrival otherwise. The next is handed out only after the settlement of the one
 //!    before is durable. A delivery that is provably older than the last delivered of its lane ends superseded and is
 //!    never handed out.
+//!    Which of a lane is provably the earliest is judged among its first rows (the embedded store: 32, by arrival). A stored
+//!    batch goes before what arrives later for its lanes. A replayed delivery is never superseded.
 //! 5. **A claim is a lease of this process.** A claim that was not settled when the process ends is owed again at the next
 //!    start, with no attempt counted.
 //! 6. **Settlement is durable** when [`Queue::settle`] answers. An end (delivered, dead, superseded, discarded) happens once.
@@ -60,13 +62,15 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`] when the store cannot be read.
     fn list(&self, filter: Filter) -> Pending<'_, Result<Vec<Row>, QueueError>>;
 
-    /// Owes again what fits `filter` among dead and superseded deliveries (as new, first attempts); how many.
+    /// Owes again what fits `filter` among dead and superseded deliveries (as new: first attempts, age from now); how many.
+    /// It stops early where the queue's bound is reached. Here a limit of 0 is no limit.
     ///
     /// # Errors
     /// [`QueueError`] when nothing was changed.
     fn replay(&self, filter: Filter) -> Pending<'_, Result<u64, QueueError>>;
 
-    /// Gives up on purpose what fits `filter` among owed and dead deliveries; how many.
+    /// Gives up on purpose what fits `filter` among owed and dead deliveries, superseded ones where they are named; how many.
+    /// What is being attempted at this moment is left alone. Here a limit of 0 is no limit.
     ///
     /// # Errors
     /// [`QueueError`] when nothing was changed.

@@ -255,7 +255,7 @@ impl Store<'_> {
         if self.shared.config.ordering == config::Ordering::None {
             return Ok(());
         }
-        if item.replayed
+        if (item.replayed || item.batch.is_some())
             && let Some(last) = self.memory.last(&item.lane)?
             && sequencer.compare(&last) == Some(std::cmp::Ordering::Less)
         {

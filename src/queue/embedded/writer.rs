@@ -26,7 +26,7 @@ const HISTORY: u64 = 100_000;
 /// Frames of the log beyond which the writer itself finishes a checkpoint, so that the log starts again: 16 MiB.
 const LONG_LOG: i64 = 4096;
 /// Operations after which a checkpoint is asked for.
-const CHECKPOINT_AFTER: usize = 512;
+const CHECKPOINT_AFTER: usize = 2048;
 /// Sequence numbers reserved at a time; after a crash the rest of them is left out.
 const RESERVE: u64 = 10_000;
 
@@ -392,11 +392,9 @@ impl<'c> Store<'c> {
                 since_checkpoint = 0;
                 let _ = poke.try_send(());
             }
-            if ticks {
-                if let Err(error) = self.tick(std::mem::replace(&mut idle, true)) {
-                    refuse(&self.shared, Some(failed(error)));
-                    return Exit::Failed;
-                }
+            if ticks && let Err(error) = self.tick(std::mem::replace(&mut idle, true)) {
+                refuse(&self.shared, Some(failed(error)));
+                return Exit::Failed;
             }
             self.publish();
         }
@@ -559,6 +557,7 @@ impl<'c> Store<'c> {
     /// Once a second: what nobody should wait for.
     fn tick(&mut self, idle: bool) -> rusqlite::Result<()> {
         self.find_oldest()?;
+        self.shared.stats().store_bytes = files::size(&self.shared.dir);
         let mut astray = Vec::new();
         for slot in 0..self.ids.len() {
             if self.superseded.is_empty() && self.shared.state().window(slot).is_some_and(|window| window.is_astray()) {
@@ -609,12 +608,12 @@ impl<'c> Store<'c> {
 
     fn publish(&self) {
         let mut stats = self.shared.stats();
-        let refusing = stats.refusing.clone();
+        let (refusing, store_bytes) = (stats.refusing.clone(), stats.store_bytes);
         *stats = Stats {
             instances: self.counts.iter().map(Count::stats).collect(),
             owed_bytes: self.counts.iter().map(|count| count.owed_bytes).sum(),
             dead_bytes: self.counts.iter().map(|count| count.dead_bytes).sum(),
-            store_bytes: files::size(&self.shared.dir),
+            store_bytes,
             refusing,
         };
     }

@@ -260,7 +260,9 @@ impl Model {
             match effect {
                 Effect::Ended { .. } => {
                     assert!(self.disk.remove(&seq).is_some() && self.delivered.insert(seq), "delivered once");
-                    if let Some(sequencer) = &item.owed.event.sequencer {
+                    if let Some(sequencer) = &item.owed.event.sequencer
+                        && !lane::older(Some(sequencer), self.last.get(&item.lane))
+                    {
                         self.last.insert(item.lane, sequencer.clone());
                     }
                 }

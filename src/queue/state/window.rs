@@ -220,6 +220,10 @@ impl Window {
         let mut superseded = Vec::new();
         let mut composed: BTreeMap<u64, Vec<(LaneKey, u64)>> = BTreeMap::new();
         let mut touched = Vec::new();
+        let mut sizes: HashMap<u64, usize> = HashMap::new();
+        for batch in group.iter().flat_map(|rows| &rows.items).filter_map(|item| item.batch) {
+            *sizes.entry(batch).or_default() += 1;
+        }
         for LaneRows { lane: key, items, more, last } in group {
             self.unplace_lane(key);
             let lane = self.lanes.entry(key).or_insert_with(|| Lane { last, ..Lane::default() });
@@ -229,7 +233,9 @@ impl Window {
                 if self.resident.contains(&item.owed.seq) {
                     continue;
                 }
-                if self.lanes.get(&key).is_some_and(|lane| item.batch.is_none() && lane.supersedes(&item)) {
+                // Only a composition of several stays whole, whatever was delivered.
+                let alone = item.batch.is_none_or(|batch| sizes.get(&batch) == Some(&1));
+                if self.lanes.get(&key).is_some_and(|lane| alone && lane.supersedes(&item)) {
                     superseded.push(item);
                     continue;
                 }

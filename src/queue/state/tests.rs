@@ -302,7 +302,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn whatever_happens_nothing_is_lost_or_doubled_and_lanes_keep_their_order(steps in proptest::collection::vec(step(), 1..150)) {
         let mut model = Model::new();

@@ -177,7 +177,7 @@ async fn a27_to_a34_no_field_can_swallow_another() {
     }
     let swallowed_type = genuine.clone().with("TopicArn", format!("{topic}\nType\nNotification")).without("Type");
     assert_eq!(bench.send(&swallowed_type).await, 400);
-    for subject in ["a\nb", "a\u{7}b", "", "\u{2028}\r", &"x".repeat(101)] {
+    for subject in ["a\nb", "a\u{7}b", "", "\u{2028}\r"] {
         let message = Message::created("a").with("Subject", subject).signed(&bench);
         bench.refuses(&message.body(), &[], 400, "bad_subject").await;
     }

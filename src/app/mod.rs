@@ -7,6 +7,8 @@
 mod accounts;
 mod ending;
 mod parts;
+#[cfg(feature = "aws")]
+mod validate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, ClockSkew, SystemClock};
+#[cfg(feature = "aws")]
+use crate::config::Instance;
 use crate::config::{self, Config, Environment};
 use crate::dispatch::worker::Dispatcher;
 use crate::egress::{self, Client};
@@ -93,6 +97,8 @@ pub struct App {
     confirmer: Arc<Confirmer>,
     source: Arc<SnsSource>,
     dispatcher: Dispatcher,
+    #[cfg(feature = "aws")]
+    to_validate: Vec<(Arc<Instance>, crate::aws::Aws)>,
 }
 
 /// Opens everything that can fail at start.
@@ -159,7 +165,11 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         token: config.admin_token.clone(),
         clock: Arc::clone(&clock),
     };
+    #[cfg(feature = "aws")]
+    let to_validate = validate::all(&config, &parts::egress_options(&config)?.extra_ca_pem)?;
     Ok(App {
+        #[cfg(feature = "aws")]
+        to_validate,
         config,
         health,
         metrics,
@@ -240,6 +250,12 @@ impl App {
                 Arc::clone(&self.clock),
                 shutdown.clone(),
             ));
+        }
+        #[cfg(feature = "aws")]
+        for (instance, aws) in self.to_validate {
+            let queue = Arc::clone(&self.queue) as Arc<dyn Queue>;
+            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone() };
+            helpers.spawn(validate::run(asked, queue, Arc::clone(&self.health), shutdown.clone()));
         }
         helpers.spawn(parts::watch_store(Arc::clone(&self.queue), Arc::clone(&self.health), shutdown));
 

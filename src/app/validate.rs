@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws::{Aws, Finding};
-use crate::config::Instance;
+use crate::aws::{Aws, BadAuthorities, Finding};
+use crate::config::{Config, Instance, S3Config};
 use crate::health::Health;
 use crate::queue::Queue;
 use crate::shutdown::{Phase, Shutdown};
@@ -18,23 +18,44 @@ const SPACE: &str = "validated";
 /// First and longest wait between checks.
 const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
-/// Checks `instance` until it is found right.
-pub(super) async fn run(
-    instance: Arc<Instance>,
-    aws: Aws,
-    queue: Arc<dyn Queue>,
-    health: Arc<Health>,
-    mut shutdown: Shutdown,
-) {
+/// What is checked, and who is asked.
+pub(super) struct Asked {
+    pub(super) instance: Arc<Instance>,
+    pub(super) aws: Aws,
+    pub(super) s3: S3Config,
+}
+
+/// The instances that want to be checked.
+///
+/// # Errors
+/// [`BadAuthorities`] when `extra_ca_pem` holds something else than certificates.
+pub(super) fn all(config: &Config, extra_ca_pem: &[Vec<u8>]) -> Result<Vec<(Arc<Instance>, Aws)>, BadAuthorities> {
+    let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
+    config
+        .instances
+        .iter()
+        .filter(|instance| instance.validate && instance.enabled)
+        .map(|instance| Ok((Arc::clone(instance), Aws::new(instance, endpoint, extra_ca_pem)?)))
+        .collect()
+}
+
+/// Checks an instance until it is found right.
+pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>, mut shutdown: Shutdown) {
+    let instance = &asked.instance;
     let name = format!("instance {}", instance.name);
-    let fingerprint = fingerprint(&instance);
-    let known = queue.notes(SPACE).await.unwrap_or_default().iter().any(|(key, value)| **key == *instance.name && *value == fingerprint);
+    let fingerprint = fingerprint(instance);
+    let known = queue
+        .notes(SPACE)
+        .await
+        .unwrap_or_default()
+        .iter()
+        .any(|(key, value)| **key == *instance.name && *value == fingerprint);
     if !known {
         health.blocked(&name, "validate.instance: not checked yet");
     }
     let mut wait = WAIT.0;
     loop {
-        match check(&instance, &aws).await {
+        match check(&asked).await {
             Finding::Right(found) => {
                 health.ok(&name, found);
                 if !known && let Err(error) = queue.put_note(SPACE, &instance.name, fingerprint).await {
@@ -53,7 +74,7 @@ pub(super) async fn run(
     }
 }
 
-async fn check(instance: &Instance, aws: &Aws) -> Finding {
+async fn check(Asked { instance, aws, s3 }: &Asked) -> Finding {
     if !aws.has_credentials().await {
         return Finding::Wrong(
             "there are no AWS credentials: set filemanagement.provider.access_key and .secret_key, give the pod a role, or set validate.instance to false"
@@ -62,7 +83,7 @@ async fn check(instance: &Instance, aws: &Aws) -> Finding {
     }
     let mut found = Vec::new();
     if let Some(bucket) = &instance.bucket {
-        match aws.check_bucket(bucket).await {
+        match aws.check_bucket(bucket, s3).await {
             Finding::Right(what) => found.push(what),
             other => return other,
         }

@@ -58,6 +58,8 @@ pub struct Config {
     pub dispatch: DispatchConfig,
     /// How SNS messages are judged.
     pub sns: SnsConfig,
+    /// Which S3 is asked about buckets.
+    pub s3: S3Config,
     /// Extra authority for outgoing TLS (`POSTERN_EGRESS_CA_FILE`).
     pub egress_ca_file: Option<PathBuf>,
     /// How long shutting down may take (`POSTERN_DRAIN_TIMEOUT`).
@@ -204,6 +206,15 @@ pub struct SnsConfig {
     pub basic: Option<Basic>,
     /// What becomes of signed messages that hold no S3 event (`POSTERN_NON_S3`).
     pub non_s3: NonS3,
+}
+
+/// Which S3 is asked about buckets.
+#[derive(Clone, Debug, Default)]
+pub struct S3Config {
+    /// An S3 other than Amazon's (`POSTERN_S3_ENDPOINT_URL`).
+    pub endpoint: Option<Url>,
+    /// Whether the bucket stands in the path and not in the host name (`POSTERN_S3_PATH_STYLE`).
+    pub path_style: bool,
 }
 
 /// An SNS other than Amazon's.

@@ -13,7 +13,7 @@ use super::text::{Wrong, boolean, choice, duration, list, number, size, wrong};
 use super::values::Reader;
 use super::{
     Basic, ChainPolicy, Cidr, Config, DispatchConfig, Format, LogConfig, LogFormat, NonS3, Ordering, QueueConfig,
-    RetrySchedule, SnsConfig, SnsEndpoint, TlsFiles, UnsubscribePolicy,
+    RetrySchedule, S3Config, SnsConfig, SnsEndpoint, TlsFiles, UnsubscribePolicy,
 };
 use crate::secret::Secret;
 
@@ -47,6 +47,10 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
         queue: queue(reader, sns.max_age),
         dispatch,
         sns,
+        s3: S3Config {
+            endpoint: reader.read("POSTERN_S3_ENDPOINT_URL", http_url),
+            path_style: reader.read("POSTERN_S3_PATH_STYLE", boolean).unwrap_or(false),
+        },
         egress_ca_file: reader.text("POSTERN_EGRESS_CA_FILE").map(PathBuf::from),
         drain_timeout,
         log: log(reader),

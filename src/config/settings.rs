@@ -176,8 +176,8 @@ pub const SETTINGS: &[Setting] = &[
     later("POSTERN_SQS_VERIFY", "", "whether SNS signatures are checked on messages from SQS"),
     later("POSTERN_RECONCILE", "", "how often the bucket is listed for what push missed"),
     later("POSTERN_POLL_INITIAL", "", "`emit`: the first listing is sent too"),
-    later("POSTERN_S3_ENDPOINT_URL", "", "an S3 other than Amazon's"),
-    later("POSTERN_S3_PATH_STYLE", "", "whether the bucket stands in the path"),
+    plain("POSTERN_S3_ENDPOINT_URL", "", "an S3 other than Amazon's, for `validate.instance`"),
+    plain("POSTERN_S3_PATH_STYLE", "false", "`true`: the bucket stands in the path of S3's URLs, not in its host name"),
 ];
 
 /// Keys of Cloud Elements' exports that have no meaning here: a warning in a document, so that an export can be used as it is.

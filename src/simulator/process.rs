@@ -144,6 +144,8 @@ impl Sidecar {
         let child = Command::new(&self.binary)
             .arg("serve")
             .env_clear()
+            // Everything is on this machine: nobody is to wait for a cloud's metadata service.
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)

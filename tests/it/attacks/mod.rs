@@ -10,3 +10,5 @@ mod payload;
 mod subscription;
 mod time_window;
 mod transport;
+#[cfg(feature = "aws")]
+mod validate;

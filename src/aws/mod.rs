@@ -3,6 +3,8 @@
 //! The SDK brings no HTTP client of its own here: it is handed one on ring, so that the whole program has a single crypto provider.
 //! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
 
+mod check;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -33,10 +35,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What of an error's text is passed on.
 const MAX_REASON: usize = 200;
 
+pub use check::Finding;
+
 /// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).
 pub struct Aws {
     credentials: Option<StaticCredentials>,
     region: Region,
+    /// Region of the instance's bucket: S3 publishes only to topics of its own region, so the topic's tells it too.
+    bucket_region: Region,
     endpoint: Option<Url>,
     http: SharedHttpClient,
     metadata: MetadataService,
@@ -80,6 +86,7 @@ impl Aws {
             credentials: instance.credentials.clone(),
             // Only STS is asked there; SNS itself is asked in the region of the topic at hand.
             region: Region::new(region.unwrap_or("us-east-1").to_owned()),
+            bucket_region: Region::new(instance.region.as_deref().or(region).unwrap_or("us-east-1").to_owned()),
             endpoint: endpoint.cloned(),
             http: http_client(extra_ca_pem.to_vec(), ProxyConfig::from_env),
             metadata: MetadataService {
@@ -108,9 +115,7 @@ impl Aws {
         token: &str,
         authenticate_on_unsubscribe: bool,
     ) -> Result<String, ConfirmError> {
-        let region =
-            topic_region(topic_arn).map_or_else(|| self.region.clone(), |region| Region::new(region.to_owned()));
-        let client = self.sns(region).await;
+        let client = self.sns(self.region_of(topic_arn)).await;
         let call = client
             .confirm_subscription()
             .topic_arn(topic_arn)
@@ -124,20 +129,29 @@ impl Aws {
         }
     }
 
-    async fn sns(&self, region: Region) -> aws_sdk_sns::Client {
+    /// SNS is asked in the region of the topic at hand.
+    fn region_of(&self, topic_arn: &str) -> Region {
+        topic_region(topic_arn).map_or_else(|| self.region.clone(), |region| Region::new(region.to_owned()))
+    }
+
+    async fn shared(&self, region: Region) -> aws_config::SdkConfig {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CONFIRM_TIMEOUT / 2)
             .operation_timeout(CONFIRM_TIMEOUT)
             .build();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
+        aws_config::defaults(BehaviorVersion::latest())
             .http_client(self.http.clone())
             .credentials_provider(self.provider().await.clone())
             .region(region)
             .retry_config(RetryConfig::standard().with_max_attempts(2))
             .timeout_config(timeouts)
             .load()
-            .await;
+            .await
+    }
+
+    async fn sns(&self, region: Region) -> aws_sdk_sns::Client {
+        let shared = self.shared(region).await;
         // Confirming needs no permission: without credentials the call goes out unsigned (`deps.md` section 1, item 3).
         let mut config = aws_sdk_sns::config::Builder::from(&shared).allow_no_auth();
         if let Some(endpoint) = &self.endpoint {

@@ -1,0 +1,94 @@
+//! What `validate.instance` asks of AWS (hard case 4): is the bucket there, is the topic there, do the credentials fit?
+
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use url::Url;
+
+use super::{Aws, MAX_REASON};
+use crate::config::S3Config;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// As it should be; the text says what was found.
+    Right(String),
+    /// It could not be checked, for a reason that says nothing about what was to be checked.
+    Unknown(String),
+    /// Provably not as it should be; the text says what to do.
+    Wrong(String),
+}
+
+/// Error codes that say: the credentials themselves are wrong.
+const BAD_CREDENTIALS: [&str; 8] = [
+    "AuthFailure",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+impl Aws {
+    /// Whether `bucket` is there and these credentials may list it.
+    pub async fn check_bucket(&self, bucket: &str, s3: &S3Config) -> Finding {
+        let shared = self.shared(self.bucket_region.clone()).await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(s3.path_style);
+        if let Some(endpoint) = &s3.endpoint {
+            config = config.endpoint_url(endpoint.as_str());
+        }
+        let client = aws_sdk_s3::Client::from_conf(config.build());
+        // A listing says why it is refused; HeadBucket has no body to say it in.
+        match client.list_objects_v2().bucket(bucket).max_keys(1).send().await {
+            Ok(_) => Finding::Right(format!("bucket {bucket} can be listed")),
+            Err(error) => judge(&error, &format!("bucket {bucket}"), s3.endpoint.as_ref()),
+        }
+    }
+
+    /// Whether `topic` is there, and how many subscriptions it has.
+    pub async fn check_topic(&self, topic: &str) -> Finding {
+        let client = self.sns(self.region_of(topic)).await;
+        match client.get_topic_attributes().topic_arn(topic).send().await {
+            Ok(answer) => {
+                let count = |name: &str| answer.attributes().and_then(|a| a.get(name)).map_or("?", String::as_str);
+                Finding::Right(format!(
+                    "topic {topic} has {} confirmed and {} pending subscriptions",
+                    count("SubscriptionsConfirmed"),
+                    count("SubscriptionsPending")
+                ))
+            }
+            Err(error) => judge(&error, &format!("topic {topic}"), self.endpoint.as_ref()),
+        }
+    }
+}
+
+fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug>(
+    error: &SdkError<E, R>,
+    what: &str,
+    endpoint: Option<&Url>,
+) -> Finding {
+    let text: String =
+        DisplayErrorContext(error).to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let at = endpoint.map_or(String::new(), |url| format!(" at {url}"));
+    let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code) else {
+        return Finding::Unknown(format!("{what} cannot be asked about{at}: {text}"));
+    };
+    match code {
+        _ if BAD_CREDENTIALS.contains(&code) => Finding::Wrong(format!(
+            "the AWS credentials are refused ({code}): check filemanagement.provider.access_key and .secret_key, or the pod's role"
+        )),
+        "NoSuchBucket" | "NotFound" | "NotFoundException" => {
+            Finding::Wrong(format!("{what} does not exist{at} ({code}): check its name and region"))
+        }
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            Finding::Wrong(format!(
+                "{what} is in another region ({code}): set filemanagement.provider.region_name to the bucket's own"
+            ))
+        }
+        // The credentials are genuine; whether the thing is there stays open.
+        "AccessDenied" | "AuthorizationError" | "AllAccessDisabled" => Finding::Right(format!(
+            "{what} could not be looked at ({code}): allow s3:ListBucket and sns:GetTopicAttributes to have it checked"
+        )),
+        code => Finding::Unknown(format!("{what} cannot be checked{at}: {code}")),
+    }
+}

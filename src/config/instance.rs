@@ -88,6 +88,9 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
             "is not set, and neither is POSTERN_INSTANCES, so that nothing would be accepted",
             "set one of them",
         );
+        if !env.is_set(CALLBACK) {
+            reader_of(env, problems).refuse(CALLBACK, "is not set", "set the URL at which the app takes events");
+        }
     }
     if let Some(given) = env.get("POSTERN_INSTANCES") {
         for draft in document::read(given, problems, warnings) {

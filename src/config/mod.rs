@@ -185,6 +185,17 @@ pub enum Format {
     Sns,
 }
 
+impl Format {
+    /// Events in one callback at most: formats that describe one thing per request cannot batch, the others go as far as
+    /// Cloud Elements does (`cloud-elements.md` 4).
+    pub fn max_events(self) -> usize {
+        match self {
+            Self::CloudElements | Self::CloudEvents | Self::Raw => 20,
+            Self::CloudEventsBinary | Self::Sns => 1,
+        }
+    }
+}
+
 /// How SNS messages are judged.
 #[derive(Clone, Debug)]
 pub struct SnsConfig {

@@ -194,6 +194,14 @@ fn dispatch(reader: &mut Reader<'_>) -> DispatchConfig {
     let concurrency = count("POSTERN_CONCURRENCY", 10_000, 64) as usize;
     let max_attempts = count("POSTERN_RETRY_MAX_ATTEMPTS", 10_000, 20);
     let max_events_per_callback = count("POSTERN_MAX_EVENTS_PER_CALLBACK", 20, 1) as usize;
+    let format = reader.read("POSTERN_FORMAT", |text| choice(text, &formats)).unwrap_or(Format::CloudElements);
+    if max_events_per_callback > format.max_events() {
+        reader.refuse(
+            "POSTERN_MAX_EVENTS_PER_CALLBACK",
+            "is above 1, and POSTERN_FORMAT is one that holds one event",
+            "set it to 1, or choose cloud-elements, cloudevents or raw",
+        );
+    }
     DispatchConfig {
         concurrency,
         attempt_timeout: reader.read("POSTERN_ATTEMPT_TIMEOUT", positive).unwrap_or(Duration::from_secs(10)),
@@ -201,7 +209,7 @@ fn dispatch(reader: &mut Reader<'_>) -> DispatchConfig {
         max_age: reader.read("POSTERN_RETRY_MAX_AGE", positive).unwrap_or(3 * DAY),
         max_attempts,
         max_events_per_callback,
-        format: reader.read("POSTERN_FORMAT", |text| choice(text, &formats)).unwrap_or(Format::CloudElements),
+        format,
     }
 }
 

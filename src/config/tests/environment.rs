@@ -89,8 +89,10 @@ fn every_problem_is_reported_at_once_and_by_name() {
 
 #[test]
 fn nothing_to_accept_is_a_problem() {
-    let problem = one(&bare(&[("POSTERN_TLS", "off")]));
-    assert_eq!(problem.name, "event.sns.topic.arn");
+    let problems = bad(&bare(&[("POSTERN_TLS", "off")]));
+    let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    // Both at once: whoever sets the topic is not sent back a second time for the callback.
+    assert_eq!(names, ["event.notification.callback.url", "event.sns.topic.arn"]);
 }
 
 #[test]
@@ -134,6 +136,15 @@ fn both_spellings_may_agree_and_not_differ() {
 }
 
 #[test]
+fn a_format_that_holds_one_event_cannot_be_batched() {
+    for format in ["cloudevents-binary", "sns"] {
+        let problem = one(&env(&[("POSTERN_FORMAT", format), ("POSTERN_MAX_EVENTS_PER_CALLBACK", "2")]));
+        assert_eq!(problem.name, "POSTERN_MAX_EVENTS_PER_CALLBACK");
+    }
+    good(&env(&[("POSTERN_FORMAT", "cloudevents"), ("POSTERN_MAX_EVENTS_PER_CALLBACK", "20")]));
+}
+
+#[test]
 fn an_empty_value_is_unset() {
     let config =
         good(&env(&[("POSTERN_LISTEN", ""), ("EVENT_NOTIFICATION_SIGNATURE_KEY", ""), ("POSTERN_MCS_SECRET", "")]));
@@ -147,7 +158,7 @@ fn what_comes_in_a_later_version_is_refused_and_not_ignored() {
         "POSTERN_MCS_SECRET",
         "POSTERN_SQS_QUEUE_URL",
         "POSTERN_RECONCILE",
-        "POSTERN_S3_PATH_STYLE",
+        "POSTERN_S3HTTP_PRESET",
         "event.poller.configuration",
     ] {
         assert!(one(&env(&[(name, "1")])).problem.contains("not available in this version yet"), "{name}");

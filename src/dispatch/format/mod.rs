@@ -37,15 +37,6 @@ impl Encoded {
 
 const JSON: &str = "application/json";
 
-/// Events in one callback at most, whatever `POSTERN_MAX_EVENTS_PER_CALLBACK` says: formats that describe one thing per
-/// request cannot batch, the others go as far as Cloud Elements does (`cloud-elements.md` 4).
-pub fn max_events(format: Format) -> usize {
-    match format {
-        Format::CloudElements | Format::CloudEvents | Format::Raw => 20,
-        Format::CloudEventsBinary | Format::Sns => 1,
-    }
-}
-
 /// The body and headers of a claim's callback.
 ///
 /// Several events in a format that cannot batch come from a batch that was composed under another format, before a restart.

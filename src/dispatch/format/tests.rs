@@ -247,9 +247,9 @@ fn sns_is_the_notification_as_it_came_or_else_the_record() {
 
 #[test]
 fn formats_that_describe_one_thing_do_not_batch() {
-    assert_eq!(max_events(Format::CloudElements), 20);
-    assert_eq!(max_events(Format::CloudEventsBinary), 1);
-    assert_eq!(max_events(Format::Sns), 1);
+    assert_eq!(Format::CloudElements.max_events(), 20);
+    assert_eq!(Format::CloudEventsBinary.max_events(), 1);
+    assert_eq!(Format::Sns.max_events(), 1);
 }
 
 /// Whether an object anywhere in `value` has a null member.

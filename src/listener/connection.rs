@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::framing::Framing;
 use super::limits::{BUFFER_BYTES, Limits};
 use super::request::Front;
 use crate::shutdown::{Phase, Shutdown};
@@ -52,16 +53,26 @@ impl Doing {
 pub(super) struct Activity {
     doing: Mutex<(Doing, Instant)>,
     unread: AtomicBool,
+    /// Heads whose framing is unambiguous, counted as their bytes go to hyper, and requests that came out of it: hyper answers
+    /// in order, so the n-th request is the n-th head.
+    vouched: AtomicU64,
+    begun: AtomicU64,
 }
 
 impl Activity {
     fn new() -> Self {
-        Self { doing: Mutex::new((Doing::Head, Instant::now())), unread: AtomicBool::new(false) }
+        Self {
+            doing: Mutex::new((Doing::Head, Instant::now())),
+            unread: AtomicBool::new(false),
+            vouched: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+        }
     }
 
-    /// A request's head was read.
-    pub(super) fn begin(&self) {
+    /// A request's head was read. Answers whether its framing can be read in one way only.
+    pub(super) fn begin(&self) -> bool {
         self.set(Doing::Judged);
+        self.begun.fetch_add(1, Ordering::Relaxed) < self.vouched.load(Ordering::Relaxed)
     }
 
     /// A request's answer is ready.
@@ -100,10 +111,11 @@ impl Activity {
     }
 }
 
-/// A stream that notes when a request begins and when an answer is out.
+/// A stream that notes when a request begins, how it is framed, and when an answer is out.
 #[derive(Debug)]
 struct Watched<S> {
     stream: S,
+    framing: Framing,
     activity: Arc<Activity>,
 }
 
@@ -111,8 +123,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if let Some(new @ [_, ..]) = buf.filled().get(before..) {
             self.activity.turn(Doing::Idle, Doing::Head);
+            self.framing.follow(new);
+            self.activity.vouched.store(self.framing.vouched(), Ordering::Relaxed);
         }
         polled
     }
@@ -175,8 +189,8 @@ where
         service_fn(move |request: hyper::Request<Incoming>| {
             let (activity, front) = (Arc::clone(&activity), Arc::clone(&front));
             Box::pin(async move {
-                activity.begin();
-                let response = front.answer(request, peer, &activity).await;
+                let is_framed = activity.begin();
+                let response = front.answer(request, is_framed, peer, &activity).await;
                 activity.answered();
                 Ok::<_, Infallible>(response)
             })
@@ -187,7 +201,10 @@ where
         .max_headers(limits.headers)
         .max_header_size(limits.head_bytes)
         .max_buf_size(BUFFER_BYTES.max(limits.head_bytes))
-        .serve_connection(TokioIo::new(Watched { stream, activity: Arc::clone(&activity) }), service);
+        .serve_connection(
+            TokioIo::new(Watched { stream, framing: Framing::new(), activity: Arc::clone(&activity) }),
+            service,
+        );
 
     let mut timer = std::pin::pin!(sleep_until(activity.due(&limits, false).0));
     let mut next_phase = Phase::Draining;

@@ -70,10 +70,12 @@ impl Front {
         Self { intake, limits, metrics, trusted_proxies, budget, refusals, body_bytes, shutdown }
     }
 
-    /// Answers one request, counts and logs it.
+    /// Answers one request, counts and logs it. One that is not `is_framed` unambiguously is refused, and nothing after it
+    /// is believed to be a request.
     pub(super) async fn answer(
         &self,
         request: hyper::Request<Incoming>,
+        is_framed: bool,
         socket: IpAddr,
         activity: &Activity,
     ) -> Response<Full<Bytes>> {
@@ -81,7 +83,7 @@ impl Front {
         let (head, body) = request.into_parts();
         let has_credentials = head.headers.contains_key(header::AUTHORIZATION);
         let mut body = Some(body);
-        let mut reply = match self.before_body(&head, caller) {
+        let mut reply = match self.before_body(&head, is_framed, caller) {
             ControlFlow::Continue((source, length_hint)) => {
                 self.through(source, head.headers, &mut body, length_hint, caller.address).await
             }
@@ -98,13 +100,18 @@ impl Front {
         respond(reply, self.shutdown.phase() >= Phase::Leaving)
     }
 
-    /// Everything that can be said without the body, cheapest first. A path that nobody has is 404 before anything else; its
+    /// Everything that can be said without the body, cheapest first. Beside ambiguous framing (A07), a path that nobody has is 404 before anything else; its
     /// body is the same as that of a refusal (A02).
     fn before_body(
         &self,
         head: &hyper::http::request::Parts,
+        is_framed: bool,
         caller: Caller,
     ) -> ControlFlow<Reply, (Arc<dyn Source>, usize)> {
+        if !is_framed {
+            let reply = Reply::early(SELF, Answer::plain(StatusCode::BAD_REQUEST, "smuggling"));
+            return ControlFlow::Break(Reply { close: true, ..reply });
+        }
         let path = head.uri.path();
         let probe = head.method == Method::GET || head.method == Method::HEAD;
         let Some(source) = self.intake.route(path) else {

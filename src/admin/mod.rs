@@ -24,7 +24,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
@@ -118,6 +119,39 @@ impl Listener {
             () = shutdown.reached(Phase::Stopping) => {}
         }
         connections.shutdown().await;
+    }
+
+    /// Like [`serve`](Self::serve), on a thread and runtime of its own: whatever blocks or floods the threads of the intake and of
+    /// dispatch, probes and scrapes are answered. Returns when the thread is done, however it ended.
+    pub async fn serve_apart(self, admin: Admin, shutdown: Shutdown) {
+        let (running, ended) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
+            // Dropped at the end of the thread, also by a panic, which is what ends the wait.
+            let _running = running;
+            if let Err(error) = self.block_on(admin, shutdown) {
+                tracing::error!(%error, "the admin listener cannot be served on a thread of its own");
+            }
+        });
+        match thread {
+            Ok(_) => drop(ended.await),
+            Err(error) => tracing::error!(%error, "the system gives no thread for the admin listener"),
+        }
+    }
+
+    fn block_on(self, admin: Admin, shutdown: Shutdown) -> io::Result<()> {
+        // A listing reads the store on a blocking thread; two at once are plenty for people.
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+        let Self { socket, address } = self;
+        let socket = socket.into_std()?;
+        runtime.block_on(async {
+            // A socket belongs to the runtime that it was made in.
+            let socket = TcpListener::from_std(socket)?;
+            Self { socket, address }.serve(admin, shutdown).await;
+            io::Result::Ok(())
+        })?;
+        // A read of a store that hangs must not hold the end.
+        runtime.shutdown_background();
+        Ok(())
     }
 }
 

@@ -140,6 +140,20 @@ struct Rig {
 }
 
 async fn rig(token: Option<&str>) -> Rig {
+    let (parts, listener, admin, shutdown) = parts(token).await;
+    let Parts { address, ledger, health, conductor } = parts;
+    let task = tokio::spawn(listener.serve(admin, shutdown));
+    Rig { address, ledger, health, conductor, task }
+}
+
+struct Parts {
+    address: SocketAddr,
+    ledger: Arc<Ledger>,
+    health: Arc<Health>,
+    conductor: Conductor,
+}
+
+async fn parts(token: Option<&str>) -> (Parts, Listener, Admin, Shutdown) {
     let listener = bind(SocketAddr::from((IpAddr::from([127, 0, 0, 1]), 0))).await.expect("a free port");
     let address = listener.address();
     let (ledger, health) = (Arc::new(Ledger::default()), Arc::new(Health::default()));
@@ -155,8 +169,7 @@ async fn rig(token: Option<&str>) -> Rig {
         clock: Arc::new(ManualClock::at(UnixMillis(61_000))),
     };
     let (conductor, shutdown) = channel();
-    let task = tokio::spawn(listener.serve(admin, shutdown));
-    Rig { address, ledger, health, conductor, task }
+    (Parts { address, ledger, health, conductor }, listener, admin, shutdown)
 }
 
 impl Rig {
@@ -293,4 +306,43 @@ async fn it_answers_while_draining_and_ends_at_stopping_whatever_hangs_on_it() {
     let _silent = TcpStream::connect(rig.address).await.expect("a connection");
     rig.conductor.enter(Phase::Stopping);
     timeout(Duration::from_secs(20), rig.task).await.expect("it ends in time").expect("no panic");
+}
+
+/// Asks on a blocking socket, from outside of every runtime.
+fn ask_blocking(address: SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: p\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer in time");
+    answer
+}
+
+#[test]
+fn probes_and_scrapes_are_answered_while_every_thread_of_the_data_plane_is_blocked() {
+    let data_plane = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let (parts, listener, admin, shutdown) = data_plane.block_on(parts(None));
+    let served = data_plane.spawn(listener.serve_apart(admin, shutdown));
+    assert!(ask_blocking(parts.address, "/live").starts_with("HTTP/1.1 200"));
+
+    let (blocked, is_blocked) = std::sync::mpsc::channel();
+    let gate = Arc::new(std::sync::Barrier::new(3));
+    for _ in 0..2 {
+        let (blocked, gate) = (blocked.clone(), Arc::clone(&gate));
+        data_plane.spawn(async move {
+            blocked.send(()).expect("somebody waits");
+            gate.wait();
+        });
+    }
+    for _ in 0..2 {
+        is_blocked.recv_timeout(Duration::from_secs(20)).expect("both threads are taken");
+    }
+    assert!(ask_blocking(parts.address, "/live").starts_with("HTTP/1.1 200"));
+    assert!(ask_blocking(parts.address, "/metrics").contains("postern_queue_owed"));
+    gate.wait();
+
+    parts.conductor.enter(Phase::Stopping);
+    let ended = data_plane.block_on(async { timeout(Duration::from_secs(20), served).await });
+    ended.expect("it ends in time").expect("no panic");
 }

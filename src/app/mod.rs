@@ -223,7 +223,7 @@ impl App {
         let progress = self.dispatcher.progress();
         let mut parts = tokio::task::JoinSet::new();
 
-        parts.spawn(named("admin", self.admin_socket.serve(self.admin, shutdown.clone())));
+        parts.spawn(named("admin", self.admin_socket.serve_apart(self.admin, shutdown.clone())));
         parts.spawn(named("dispatch", self.dispatcher.run(shutdown.clone())));
         parts.spawn(named(
             "listener",

@@ -7,9 +7,10 @@
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, stderr};
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -70,7 +71,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = parse(filter)?;
+    let (filter, quiet) = (parse(filter)?, quiet(filter));
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).with_ansi(false).boxed(),
@@ -85,7 +86,26 @@ where
             layer.with_ansi(ansi).fmt_fields(fields.delimited(" ")).boxed()
         }
     };
-    Ok(Registry::default().with(layer).with(filter))
+    Ok(Registry::default().with(layer).with(filter).with(quiet))
+}
+
+/// Libraries that log below `info` what they carry: the AWS SDK whole requests and answers, with the tokens in them; the HTTP and TLS
+/// libraries heads and frames, and one line for every byte that moves.
+const TALKATIVE: [&str; 4] = ["aws_", "h2", "hyper", "rustls"];
+
+/// Caps [`TALKATIVE`] libraries at `info`, so that `POSTERN_LOG=debug` shows what the sidecar does and no secret; only a directive
+/// that names one of them, such as `aws_smithy_runtime=trace`, opens what it names.
+fn quiet(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Sync + 'static> {
+    let is_talkative = |target: &str| TALKATIVE.iter().any(|library| target.starts_with(library));
+    let named = filter.split(',').filter_map(|directive| directive.split(['[', '{', '=']).next()).map(str::trim);
+    let opened: Vec<String> =
+        named.filter(|target| is_talkative(target) || *target == "aws").map(str::to_owned).collect();
+    FilterFn::new(move |metadata: &Metadata<'_>| {
+        let target = metadata.target();
+        *metadata.level() <= Level::INFO
+            || !is_talkative(target)
+            || opened.iter().any(|named| target.starts_with(named.as_str()))
+    })
 }
 
 /// Reads a filter. A lone word must be a level: the library would take a misspelt one, such as `verbose`, for the name of a
@@ -188,5 +208,30 @@ mod tests {
             let error = parse(wrong).expect_err("no filter").to_string();
             assert!(error.contains("POSTERN_LOG"), "{error}");
         }
+    }
+    fn libraries() {
+        tracing::trace!(target: "aws_smithy_runtime::client::orchestrator", "sdk trace: Token=secret");
+        tracing::debug!(target: "aws_sdk_sns::operation", "sdk debug");
+        tracing::debug!(target: "hyper::proto::h1", "http debug");
+        tracing::debug!(target: "hyper_util::client", "pool debug");
+        tracing::trace!(target: "rustls::server::hs", "tls trace");
+        tracing::debug!(target: "h2::codec", "frame debug");
+    }
+
+    #[test]
+    fn libraries_that_log_what_they_carry_are_capped_at_info_unless_named() {
+        for filter in ["debug", "trace", "postern=debug,trace", "trace,[{message}]=trace", "trace,a=trace"] {
+            assert_eq!(logged(filter, LogFormat::Text, libraries), "", "{filter}");
+            let ours = logged(filter, LogFormat::Text, || tracing::debug!("ours"));
+            assert!(ours.contains("ours"), "{filter}");
+        }
+        let info = || tracing::info!(target: "hyper::server", "library info");
+        assert!(logged("trace", LogFormat::Text, info).contains("library info"));
+        assert_eq!(logged("warn", LogFormat::Text, info), "", "a cap raises nothing");
+
+        let one = logged("debug,aws_smithy_runtime=trace", LogFormat::Text, libraries);
+        assert!(one.contains("sdk trace") && one.lines().count() == 1, "{one}");
+        let families = logged("info,aws=trace,hyper=debug", LogFormat::Text, libraries);
+        assert_eq!(families.lines().count(), 4, "{families}");
     }
 }

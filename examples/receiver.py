@@ -28,8 +28,8 @@ REMEMBERED = 10_000  # ids; Postern delivers at least once, so the same id can c
 def is_genuine(headers, body, keys, now):
     """Whether both signatures are right. `body` must be the bytes as they came: never parse and print them before."""
     # Cloud Elements' signature covers the body alone.
-    expected = [b"sha256=" + base64.b64encode(hmac.digest(key, body, hashlib.sha256)) for key in keys]
-    if not fits_any(expected, [headers.get("Elements-Webhook-Signature", "")]):
+    header = headers.get("Elements-Webhook-Signature", "")
+    if not any([is_signed(key, body, header) for key in keys]):
         return False
     # Standard Webhooks' covers id and time too, which is what stops replays. There is one for each key of Postern's.
     webhook_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
@@ -38,6 +38,11 @@ def is_genuine(headers, body, keys, now):
     signed = b".".join([webhook_id.encode(), timestamp.encode(), body])
     expected = [b"v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)) for key in keys]
     return fits_any(expected, headers.get("webhook-signature", "").split(" "))
+
+
+def is_signed(key: bytes, body: bytes, header: str) -> bool:
+    tag = b"sha256=" + base64.b64encode(hmac.digest(key, body, hashlib.sha256))
+    return hmac.compare_digest(tag, header.encode())
 
 
 def fits_any(expected, given):

@@ -44,8 +44,8 @@ fn the_rust_receiver_hears_only_what_is_signed() {
     let this = std::env::current_exe().expect("this program");
     let program = this.parent().and_then(Path::parent).expect("a target folder").join("examples/receiver");
     if !program.exists() {
-        eprintln!("skipped: {} is not built (cargo build --example receiver)", program.display());
-        return;
+        let what = format!("{} is not built (cargo build --example receiver)", program.display());
+        return crate::support::lacking("the_rust_receiver_hears_only_what_is_signed", &what);
     }
     hears_only_what_is_signed(Command::new(program));
 }
@@ -55,7 +55,7 @@ fn check(program: &str, version: &[&str], command: impl FnOnce() -> Command) {
     if there.is_ok_and(|status| status.success()) {
         hears_only_what_is_signed(command());
     } else {
-        eprintln!("skipped: {program} does not run on this machine");
+        crate::support::lacking("a receiver of examples/", &format!("{program} does not run on this machine"));
     }
 }
 

@@ -3,8 +3,8 @@
 use hyper::Method;
 use hyper::StatusCode;
 
-use crate::support::aws::Aws;
-use crate::support::process::ToolServer;
+use crate::support::aws::{Aws, call_by_proxy};
+use crate::support::process::{ToolServer, write};
 use crate::support::receiver::{Received, Receiver};
 use crate::support::sidecar::Sidecar;
 use crate::support::tool;
@@ -72,20 +72,40 @@ async fn a_signature_that_leaves_the_subject_out_is_refused_and_one_without_a_su
     let with = capture.wait_for("a message with a Subject arrives", |r| r.json()["Subject"].is_string()).await;
     let without = capture.wait_for("a message without a Subject arrives", |r| !r.json()["Subject"].is_string()).await;
 
-    // Its certificates stand under Amazon's real host names, which it answers for as a proxy; they chain to nothing, so the chain
-    // is not looked at. The name, the validity and the signature are.
-    let settings = [
+    // Its certificates stand under Amazon's real host names, which it answers for as a proxy. Each message has one of its own,
+    // which names no host and leads to no root, so that nothing of it gets past Amazon's rules.
+    let amazon = [
         ("HTTPS_PROXY", server.endpoint()),
         ("POSTERN_EGRESS_CA_FILE", server.answer("ca")),
         ("POSTERN_SNS_CHAIN", "off"),
     ];
-    let sidecar = Sidecar::start(&topic, &app.url("/events"), &settings).await;
-    let reply = sidecar.post_sns(&sns_headers(&with), with.body.clone()).await;
-    assert_eq!(reply.status, StatusCode::FORBIDDEN);
-    assert_eq!(sidecar.metric("postern_intake_requests_total", &["reason=\"bad_signature\""]).await, 1.0);
-    assert!(app.received().is_empty());
+    let sidecar = Sidecar::start(&topic, &app.url("/events"), &amazon).await;
+    for message in [&with, &without] {
+        let reply = sidecar.post_sns(&sns_headers(message), message.body.clone()).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(sidecar.metric("postern_intake_requests_total", &["reason=\"cert_name\""]).await, 2.0);
 
-    let reply = sidecar.post_sns(&sns_headers(&without), without.body.clone()).await;
-    assert_eq!(reply.status, StatusCode::OK, "the contrast: the refusal above is about the Subject alone");
-    app.wait_for("the genuine one is delivered", |_| true).await;
+    // Told that this very certificate is the one to trust, only the signature is left to be judged.
+    for (message, status, reason) in
+        [(&with, StatusCode::FORBIDDEN, "reason=\"bad_signature\""), (&without, StatusCode::OK, "reason=\"accepted\"")]
+    {
+        assert!(app.received().is_empty());
+        let url = message.json()["SigningCertURL"].as_str().expect("a URL").replacen("https://", "http://", 1);
+        let certificate = call_by_proxy(server.endpoint(), &url).await.text();
+        let anchor = write(server.folder(), "anchor.pem", &certificate);
+        let settings = [
+            ("HTTPS_PROXY", server.endpoint()),
+            ("POSTERN_EGRESS_CA_FILE", server.answer("ca")),
+            ("POSTERN_SNS_ENDPOINT_URL", "https://sns.us-east-1.amazonaws.com"),
+            ("POSTERN_SNS_TRUST_ANCHOR_FILE", &anchor),
+        ];
+        let sidecar = Sidecar::start(&topic, &app.url("/events"), &settings).await;
+        let reply = sidecar.post_sns(&sns_headers(message), message.body.clone()).await;
+        assert_eq!(reply.status, status, "{}", message.json());
+        assert_eq!(sidecar.metric("postern_intake_requests_total", &[reason]).await, 1.0);
+        if status == StatusCode::OK {
+            app.wait_for("the genuine one is delivered", |_| true).await;
+        }
+    }
 }

@@ -11,5 +11,6 @@ mod layers;
 mod localstack;
 mod lockfile;
 mod lostwrites;
+mod readme;
 mod repository;
 mod support;

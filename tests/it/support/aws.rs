@@ -31,6 +31,15 @@ impl Reply {
     }
 }
 
+/// `GET url` by way of an HTTP proxy.
+pub(crate) async fn call_by_proxy(proxy: &str, url: &str) -> Reply {
+    let proxy = Url::parse(proxy).expect("the URL of a proxy");
+    let authority = format!("{}:{}", proxy.host_str().expect("a host"), proxy.port().expect("a port"));
+    let host = Url::parse(url).expect("a URL").host_str().expect("a host").to_owned();
+    let request = Request::get(url).header("host", host).body(Full::new(Bytes::new())).expect("a request");
+    exchange(&authority, request).await.unwrap_or_else(|| panic!("{authority} does not answer for {url}"))
+}
+
 /// One request on a connection of its own; `None` when nobody answers.
 pub(crate) async fn try_call(method: Method, url: &str, headers: &[(&str, &str)], body: Bytes) -> Option<Reply> {
     let url = Url::parse(url).expect("a URL");
@@ -46,9 +55,12 @@ pub(crate) async fn try_call(method: Method, url: &str, headers: &[(&str, &str)]
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body)).expect("a request");
+    exchange(&authority, request.body(Full::new(body)).expect("a request")).await
+}
+
+async fn exchange(authority: &str, request: Request<Full<Bytes>>) -> Option<Reply> {
     let exchange = async {
-        let stream = TcpStream::connect(&authority).await.ok()?;
+        let stream = TcpStream::connect(authority).await.ok()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
         let response = sender.send_request(request).await.ok()?;

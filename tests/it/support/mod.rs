@@ -39,14 +39,19 @@ pub(crate) fn skip(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
+/// [`skip`] for what a machine lacks; in CI, where nothing is skipped, a failure.
+pub(crate) fn lacking(test: &str, what: &str) {
+    let all = std::env::var_os("POSTERN_TEST_REQUIRE_ALL").is_some();
+    assert!(!all, "{test}: {what}; nothing is skipped in CI");
+    skip(test, what);
+}
+
 /// What `tests/run` installed and named in `variable`; `None`, said aloud, where it is not there. `tests/run` sets
 /// POSTERN_TEST_REQUIRE_ALL in CI: nothing is skipped there.
 pub(crate) fn tool(test: &str, variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     if path.is_none() {
-        let all = std::env::var_os("POSTERN_TEST_REQUIRE_ALL").is_some();
-        assert!(!all, "{test} needs {variable}, which tests/run sets; nothing is skipped in CI");
-        skip(test, &format!("{variable} is not set; tests/run installs what it needs and sets it"));
+        lacking(test, &format!("{variable} is not set; tests/run installs what it needs and sets it"));
     }
     path
 }

@@ -67,6 +67,14 @@ impl Sidecar {
         call(Method::GET, &format!("http://127.0.0.1:{}/metrics", self.admin), &[], "").await.text()
     }
 
+    /// The names of the conditions of `/ready`.
+    pub(crate) async fn conditions(&self) -> Vec<String> {
+        let ready = call(Method::GET, &format!("http://127.0.0.1:{}/ready", self.admin), &[], "").await.text();
+        let ready: serde_json::Value =
+            serde_json::from_str(&ready).unwrap_or_else(|error| panic!("{error} in {ready}"));
+        ready["conditions"].as_object().expect("conditions").keys().cloned().collect()
+    }
+
     /// The sum of the samples of `name` whose labels hold all of `labels` (`reason="raw_delivery"`).
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let samples = |line: &str| -> Option<f64> {

@@ -101,7 +101,7 @@ fn load(settings: &[(String, String)]) -> Config {
                 std::fs::create_dir_all(format!("{etc}/secret")).expect("a folder");
                 std::fs::write(format!("{etc}/secret/signature-key"), "replace-me\n").expect("a key");
             } else {
-                std::fs::write(path, "one secret\n").expect("a file");
+                std::fs::write(path, "one-secret-without-blanks\n").expect("a file");
             }
         }
         env.insert(name.clone(), value);

@@ -44,7 +44,11 @@ impl Health {
         let before = conditions.insert(name.to_owned(), condition.clone());
         drop(conditions);
         if before.as_ref() != Some(&condition) {
-            if condition.ok {
+            let recovered = before.is_some_and(|before| !before.ok);
+            if condition.ok && recovered {
+                // Whoever read of the trouble wants to read of its end.
+                tracing::info!(condition = name, reason = condition.reason, "condition is well again");
+            } else if condition.ok {
                 tracing::debug!(condition = name, reason = condition.reason, "condition is well");
             } else {
                 tracing::warn!(

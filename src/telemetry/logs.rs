@@ -118,7 +118,10 @@ fn parse(filter: &str) -> Result<EnvFilter, LogsError> {
             return Err(error(format!("{directive:?} is no level")));
         }
     }
-    EnvFilter::builder().parse(filter).map_err(|e| error(e.to_string()))
+    // The SDK warns of every place that has no credentials, of which all but one are meant to have none; what it finds is told by us.
+    let own = filter == "off" || filter.contains("aws_config");
+    let filter = if own { filter.to_owned() } else { format!("{filter},aws_config=error") };
+    EnvFilter::builder().parse(&filter).map_err(|e| error(e.to_string()))
 }
 
 /// Writes control characters as `\u{..}`.
@@ -198,6 +201,14 @@ mod tests {
         assert_eq!((line["key"].as_str(), line["count"].as_u64()), (Some(NASTY), Some(3)));
         let time = line["timestamp"].as_str().expect("a time");
         assert!(crate::clock::UnixMillis::parse_rfc3339(time).is_some() && time.ends_with('Z'));
+    }
+
+    /// Without an AWS role every confirmation put a page of text about a missing metadata service into the log.
+    #[test]
+    fn the_sdk_looking_for_credentials_in_vain_is_no_warning_unless_asked_for() {
+        let log = || tracing::warn!(target: "aws_config::meta::credentials::chain", "provider failed");
+        assert_eq!(logged("debug", LogFormat::Text, log), "");
+        assert!(logged("info,aws_config=warn", LogFormat::Text, log).contains("provider failed"));
     }
 
     #[test]

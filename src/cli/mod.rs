@@ -40,14 +40,24 @@ enum Command {
     /// Show everything on this machine: a signing SNS, the sidecar, and an app that checks signatures
     Demo(demo::Args),
     /// Send signed notifications, duplicates and forgeries to a sidecar
+    ///
+    /// The sidecar must be told to trust this simulator, which prints the settings that do it. The trust anchor is new on every run:
+    /// start the sidecar after the simulator, which waits for it.
     Simulate(simulate::Args),
     /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
     Verify(verify::Args),
     /// List what is owed, delivered, dead
+    ///
+    /// It reads the store beside a running sidecar, newest first, and changes nothing.
     Events(events::ListArgs),
     /// Send dead or superseded events again
+    ///
+    /// Only its owner may change a store: while a sidecar runs on it, that one is asked by its admin API, which needs
+    /// POSTERN_ADMIN_TOKEN (and POSTERN_ADMIN_LISTEN) here as it has them.
     Replay(events::ChangeArgs),
     /// Give up owed or dead events on purpose
+    ///
+    /// They are kept as discarded until their time is over. A running sidecar is asked as for `postern replay`.
     Discard(events::ChangeArgs),
 }
 

@@ -234,7 +234,7 @@ fn markdown_default(default: &str) -> String {
 /// The table as plain text, for `postern serve --help`.
 pub fn help() -> String {
     let mut text = String::from(
-        "Settings, as environment variables. Dotted names may also be written for shells: event.sns.topic.arn is\n\
+        "Settings, as environment variables. Dotted names may also be written for shells: event.sns.topic.arn is \
          EVENT_SNS_TOPIC_ARN. Those marked * are secret and can come from a file: add _FILE to the name.\n",
     );
     for setting in SETTINGS.iter().filter(|setting| setting.available) {

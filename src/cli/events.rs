@@ -187,21 +187,35 @@ fn change(args: &ChangeArgs, what: &'static str, done: &str) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let result = super::runtime()
-        .map_err(|error| error.to_string())
+        .map_err(|error| Failure::Unavailable(error.to_string()))
         .and_then(|runtime| runtime.block_on(change_store(&args.selection, filter, args.all, what)));
-    match result {
+    let (error, code) = match result {
         Ok(count) => {
             println!("{count} {done}");
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            eprintln!("postern {what}: {error}");
-            ExitCode::from(EXIT_UNAVAILABLE)
-        }
+        Err(Failure::Settings(error)) => (error, EXIT_USAGE),
+        Err(Failure::Unavailable(error)) => (error, EXIT_UNAVAILABLE),
+    };
+    eprintln!("postern {what}: {error}");
+    ExitCode::from(code)
+}
+
+/// Why nothing was changed.
+enum Failure {
+    /// The operator's settings are wrong or missing: trying again does not help.
+    Settings(String),
+    /// Something else stands in the way.
+    Unavailable(String),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Self::Unavailable(error)
     }
 }
 
-async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'static str) -> Result<u64, String> {
+async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'static str) -> Result<u64, Failure> {
     let metrics = Metrics::register(&mut Registry::default());
     let dir = selection.data_dir();
     match embedded::open(&dir, &QueueConfig::default(), &[], Arc::new(SystemClock), metrics) {
@@ -211,21 +225,23 @@ async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'
                 _ => store.discard(filter).await,
             };
             store.close().await;
-            count.map_err(|error| error.to_string())
+            count.map_err(|error| error.to_string().into())
         }
         // A sidecar is running: it alone may write.
         Err(OpenError::InUse { .. }) => ask_sidecar(filter, all, what).await,
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error.to_string().into()),
     }
 }
 
-async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, String> {
-    let admin = config::admin(&ProcessEnvironment)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Failure> {
+    let admin = config::admin(&ProcessEnvironment).map_err(|problems| {
+        Failure::Settings(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
     let (address, token) = admin;
-    let token: Secret = token.ok_or(
-        "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked",
-    )?;
+    let token: Secret = token.ok_or_else(|| {
+        let what = "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked";
+        Failure::Settings(what.to_owned())
+    })?;
     let url = CallbackUrl::parse(&format!("http://{}/deliveries/{what}", address)).map_err(|(problem, _)| problem)?;
     let mut body = serde_json::to_value(&filter).map_err(|error| error.to_string())?;
     if let (true, Some(object)) = (all, body.as_object_mut()) {
@@ -234,7 +250,7 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Strin
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| "POSTERN_ADMIN_TOKEN holds characters that no header can carry")?;
+        .map_err(|_| Failure::Settings("POSTERN_ADMIN_TOKEN holds characters that no header can carry".to_owned()))?;
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
     let client = Client::new(Options::default()).map_err(|error| error.to_string())?;
@@ -254,10 +270,11 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Strin
         return Err(format!(
             "the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)",
             reply.status
-        ));
+        )
+        .into());
     }
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
-    answer["count"].as_u64().ok_or_else(|| "the sidecar's answer has no count".to_owned())
+    answer["count"].as_u64().ok_or_else(|| "the sidecar's answer has no count".to_owned().into())
 }
 
 #[cfg(test)]

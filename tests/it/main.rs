@@ -6,6 +6,7 @@ mod demo;
 mod deploy;
 mod examples;
 mod golden;
+mod hard_cases;
 mod impostors;
 mod layers;
 mod localstack;

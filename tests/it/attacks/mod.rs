@@ -2,7 +2,7 @@
 //! otherwise, they win, and the test says so.
 
 mod amazon;
-mod bench;
+pub(crate) mod bench;
 mod certificates;
 mod fields;
 mod flood;

@@ -1,0 +1,96 @@
+//! What a start says: of settings, of somebody else's store, of a disk that forgets. (Hard cases 5 and 6.)
+
+use std::path::Path;
+
+use super::stand::{Stand, get, run, stderr};
+
+/// Hard case 5. A Service that is called `postern` gives every pod of its namespace these variables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_links_of_kubernetes_are_no_settings() {
+    let stand = Stand::start(&[
+        ("POSTERN_SERVICE_HOST", "10.96.0.7"),
+        ("POSTERN_SERVICE_PORT", "8443"),
+        ("POSTERN_SERVICE_PORT_HTTPS", "8443"),
+        ("POSTERN_PORT", "tcp://10.96.0.7:8443"),
+        ("POSTERN_PORT_8443_TCP", "tcp://10.96.0.7:8443"),
+        ("POSTERN_PORT_8443_TCP_ADDR", "10.96.0.7"),
+        ("POSTERN_PORT_8443_TCP_PORT", "8443"),
+        ("POSTERN_PORT_8443_TCP_PROTO", "tcp"),
+        ("POSTERN_MEDIA_ADMIN_SERVICE_HOST", "10.96.0.8"),
+        ("POSTERN_MEDIA_ADMIN_PORT_9465_TCP_ADDR", "10.96.0.8"),
+    ])
+    .await;
+    stand.create(&["a"]).await;
+    stand.delivered(&["a"]).await;
+}
+
+/// Hard case 5. A name that is almost one of ours is a mistake and never a default: all of them at once, with what was meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_with_wrong_settings_names_all_of_them_at_once_and_no_secret() {
+    let stand = Stand::prepare(&[
+        ("POSTERN_LISTN", "127.0.0.1:1"),
+        ("POSTERN_ADMIN_TOKN", "hunter2-the-token"),
+        ("POSTERN_CONCURRENCY", "many"),
+        ("POSTERN_DRAIN_TIMEOUT", "soon"),
+        ("POSTERN_FORMAT", "xml"),
+        ("event.notification.signature.kye", "hunter2-the-key"),
+        ("EVENT_NOTIFICATION_CALLBACK_URL", "http://user:hunter2@app/"),
+        ("POSTERN_ADMIN_TOKEN", "hunter2 with a blank"),
+        ("POSTERN_SNS_BASIC_PASSWORD", "hunter2-of-nobody"),
+    ])
+    .await;
+    let output = run(stand.command(&[])).await;
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    let said = stderr(&output);
+    for line in [
+        "POSTERN_LISTN: there is no such setting; did you mean POSTERN_LISTEN?",
+        "POSTERN_ADMIN_TOKN: there is no such setting; did you mean POSTERN_ADMIN_TOKEN?",
+        "POSTERN_CONCURRENCY: ",
+        "POSTERN_DRAIN_TIMEOUT: ",
+        "POSTERN_FORMAT: ",
+        "event.notification.signature.kye: there is no such setting; did you mean event.notification.signature.key?",
+        "EVENT_NOTIFICATION_CALLBACK_URL: ",
+        "POSTERN_ADMIN_TOKEN: ",
+        "POSTERN_SNS_BASIC_",
+    ] {
+        assert!(said.lines().any(|said| said.trim_start().starts_with(line)), "{line}\n{said}");
+    }
+    assert!(said.starts_with("postern cannot start: 9 problems to settle"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    assert!(!stand.dir.path().join("store").exists(), "nothing was begun");
+}
+
+/// Hard case 6. Two on one store would deliver twice and out of order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sidecar_on_the_same_store_is_refused() {
+    let stand = Stand::start(&[]).await;
+    let mut second = stand.command(&[]);
+    second.env("POSTERN_LISTEN", "127.0.0.1:0").env("POSTERN_ADMIN_LISTEN", "127.0.0.1:0");
+    let output = run(second).await;
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("is in use by another postern"), "{said}");
+    assert!(said.contains(stand.dir.path().join("store").to_str().expect("a path")), "{said}");
+    // The first is none the worse.
+    stand.create(&["a"]).await;
+    stand.delivered(&["a"]).await;
+}
+
+/// Hard case 6. What is answered with 200 is on disk; on a disk of memory that is a promise with a hole, said at start and in metrics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_on_tmpfs_is_warned_of() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let shared = Path::new("/dev/shm");
+    if !mounts.lines().any(|line| line.starts_with("tmpfs /dev/shm ") || line.contains(" /dev/shm tmpfs ")) {
+        crate::support::skip("a_store_on_tmpfs_is_warned_of", "/dev/shm is no tmpfs");
+        return;
+    }
+    let folder = tempfile::tempdir_in(shared).expect("a directory");
+    let store = folder.path().join("store");
+    let stand = Stand::start(&[("POSTERN_DATA_DIR", store.to_str().expect("a path"))]).await;
+    let log = stand.log();
+    let warned = |line: &&str| line.contains("WARN") && line.contains("tmpfs") && line.contains("POSTERN_DATA_DIR");
+    assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
+    let metrics = get(stand.admin, "/metrics").await.expect("metrics").body;
+    assert!(metrics.lines().any(|line| line.contains("tmpfs") && line.ends_with(" 1")), "{metrics}");
+}

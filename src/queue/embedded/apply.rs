@@ -97,9 +97,7 @@ impl Store<'_> {
                 row.json
             ])?;
             count.change(1, size, 0, 0);
-            if count.oldest.is_none() {
-                count.oldest = Some((seq, append.received_at));
-            }
+            count.owed_since(append.received_at);
             items.push(NewItem { row: *n, seq, last, behind, paused_ms });
         }
         for row in &append.set_aside {
@@ -379,6 +377,11 @@ impl Store<'_> {
 }
 
 impl Count {
+    /// Notes that something that was accepted at `at` is owed.
+    pub(super) fn owed_since(&mut self, at: UnixMillis) {
+        self.oldest = Some(self.oldest.filter(|_| self.owed > 1).map_or(at, |oldest| oldest.min(at)));
+    }
+
     /// Adds to the numbers.
     pub(super) fn change(&mut self, owed: i64, owed_bytes: u64, dead: i64, dead_bytes: i64) {
         self.owed = self.owed.saturating_add_signed(owed);

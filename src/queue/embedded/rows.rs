@@ -17,6 +17,9 @@ const LOG: usize = 32;
 pub(super) const ITEM: &str =
     "seq, lane, accepted_at, paused_ms, size, attempts, first_failed_at, next_at, batch, replayed, event";
 
+/// When the delivery that is owed longest to an instance was accepted.
+pub(super) const OLDEST: &str = "SELECT min(accepted_at) FROM owed WHERE instance = ?1";
+
 /// Reads an owed row. A payload that does not parse is an error of the store, as only the store wrote it.
 pub(super) fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
     let text = row.get_ref(10)?.as_str()?;
@@ -73,6 +76,7 @@ pub(super) struct Sql<'c> {
     pub(super) lane_before: Statement<'c>,
     pub(super) lane: Statement<'c>,
     pub(super) batch: Statement<'c>,
+    pub(super) oldest: Statement<'c>,
     pub(super) fresh: Statement<'c>,
     pub(super) row: Statement<'c>,
     pub(super) due: Statement<'c>,
@@ -114,6 +118,7 @@ impl<'c> Sql<'c> {
             lane_before: conn.prepare("SELECT 1 FROM owed WHERE lane = ?1 AND seq < ?2 LIMIT 1")?,
             lane: conn.prepare(&format!("SELECT {ITEM} FROM owed WHERE lane = ?1 ORDER BY seq LIMIT ?2"))?,
             batch: conn.prepare(&format!("SELECT {ITEM} FROM owed WHERE batch = ?1 ORDER BY seq"))?,
+            oldest: conn.prepare(OLDEST)?,
             fresh: conn.prepare(
                 "SELECT seq, lane FROM owed WHERE instance = ?1 AND next_at IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3",
             )?,

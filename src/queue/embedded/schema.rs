@@ -11,8 +11,8 @@ pub(super) const FILE: &str = "postern.db";
 /// Written to `user_version`; a store with a higher one was written by a later Postern and is refused.
 pub(super) const VERSION: i64 = 1;
 
-/// `owed` is the hot table, with two indexes: one finds what to load (never failed, by arrival; failed, by its time), one
-/// finds a lane. What has ended leaves it in the same transaction: with its payload to `dead` where it may be replayed, slim
+/// `owed` is the hot table, with three indexes: one finds what to load (never failed, by arrival; failed, by its time), one
+/// what is owed longest, one a lane. What has ended leaves it in the same transaction: with its payload to `dead` where it may be replayed, slim
 /// to `ended` otherwise.
 const TABLES: &str = "
 CREATE TABLE instances (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
@@ -25,6 +25,7 @@ CREATE TABLE owed (seq INTEGER PRIMARY KEY, instance INTEGER NOT NULL, lane BLOB
   paused_ms INTEGER NOT NULL, size INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, first_failed_at INTEGER,
   next_at INTEGER, batch INTEGER, replayed INTEGER NOT NULL DEFAULT 0, log TEXT, event TEXT NOT NULL);
 CREATE INDEX owed_due ON owed (instance, next_at, seq);
+CREATE INDEX owed_age ON owed (instance, accepted_at);
 CREATE INDEX owed_lane ON owed (lane, seq);
 CREATE INDEX owed_batch ON owed (batch) WHERE batch IS NOT NULL;
 CREATE TABLE dead (seq INTEGER PRIMARY KEY, instance INTEGER NOT NULL, lane BLOB NOT NULL, accepted_at INTEGER NOT NULL,

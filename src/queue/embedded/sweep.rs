@@ -50,7 +50,7 @@ impl Store<'_> {
             done += 1;
             if let Some(count) = self.counts.iter_mut().find(|count| count.id == *id) {
                 count.change(1, size.cast_unsigned(), -1, -size);
-                count.oldest = None;
+                count.owed_since(now);
                 slots.extend(count.slot.filter(|slot| !slots.contains(slot)));
             }
         }

@@ -50,7 +50,8 @@ pub(super) struct Count {
     pub(super) owed_bytes: u64,
     pub(super) dead: u64,
     pub(super) dead_bytes: u64,
-    pub(super) oldest: Option<(u64, UnixMillis)>,
+    /// When the delivery that is owed longest was accepted; at most a second out of date.
+    pub(super) oldest: Option<UnixMillis>,
     pub(super) dirty: bool,
 }
 
@@ -588,20 +589,11 @@ impl<'c> Store<'c> {
         Ok(())
     }
 
-    /// The oldest owed row of each instance, by arrival. The search goes on where it stood, so it passes every row once.
+    /// What is owed longest of each instance: one step down an index, whatever is owed.
     fn find_oldest(&mut self) -> rusqlite::Result<()> {
-        let mut find = self
-            .conn
-            .prepare("SELECT seq, accepted_at FROM owed WHERE seq >= ?1 AND +instance = ?2 ORDER BY seq LIMIT 1")?;
         for count in &mut self.counts {
-            let from = count.oldest.map_or(0, |(seq, _)| seq);
-            if count.owed == 0 {
-                count.oldest = None;
-                continue;
-            }
-            let found =
-                find.query_row(params![from.cast_signed(), count.id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
-            count.oldest = found.ok().map(|(seq, at)| (seq.cast_unsigned(), UnixMillis(at)));
+            let at: Option<i64> = self.sql.oldest.query_row([count.id], |row| row.get(0))?;
+            count.oldest = at.map(UnixMillis);
         }
         Ok(())
     }
@@ -659,7 +651,7 @@ impl Count {
             name: self.name.clone(),
             owed: self.owed,
             owed_bytes: self.owed_bytes,
-            oldest_owed: self.oldest.filter(|_| self.owed > 0).map(|(_, at)| at),
+            oldest_owed: self.oldest.filter(|_| self.owed > 0),
             dead: self.dead,
             dead_bytes: self.dead_bytes,
         }

@@ -67,6 +67,14 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
+    /// The pair's certificate is valid only later while the present one is now.
+    #[error("POSTERN_TLS_CERT_FILE={path}: the certificate is valid from {not_before} on; the one in use is valid now")]
+    Early {
+        /// The chain's file.
+        path: PathBuf,
+        /// Its beginning.
+        not_before: UnixMillis,
+    },
     /// The chain has no certificate, or one that cannot be read.
     #[error("POSTERN_TLS_CERT_FILE={path}: {problem}")]
     Chain {
@@ -119,8 +127,15 @@ impl ResolvesServerCert for Current {
 #[derive(Debug)]
 struct Pair {
     certified: Arc<CertifiedKey>,
+    not_before: UnixMillis,
     not_after: UnixMillis,
     fingerprint: Fingerprint,
+}
+
+impl Pair {
+    fn is_valid(&self, now: UnixMillis) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
 }
 
 type Fingerprint = [u8; 32];
@@ -202,8 +217,16 @@ impl Watcher {
 
     fn not_worse(&self, pair: Pair) -> Result<Pair, TlsError> {
         let now = self.clock.now();
-        if pair.not_after <= now && self.current.0.load().not_after > now {
-            return Err(TlsError::Expired { path: self.files.certificate.clone(), not_after: pair.not_after });
+        if !self.current.0.load().is_valid(now) {
+            return Ok(pair);
+        }
+        let path = self.files.certificate.clone();
+        if pair.not_after <= now {
+            return Err(TlsError::Expired { path, not_after: pair.not_after });
+        }
+        // Judged again at each look, so it is taken over when its time has come.
+        if pair.not_before > now {
+            return Err(TlsError::Early { path, not_before: pair.not_before });
         }
         Ok(pair)
     }
@@ -277,7 +300,8 @@ impl Contents {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| chain_error("not valid PEM; the file must hold the chain, leaf first"))?;
         let leaf = chain.first().ok_or_else(|| chain_error("no BEGIN CERTIFICATE in it"))?;
-        let not_after = end_of(leaf).ok_or_else(|| chain_error("its first certificate cannot be read"))?;
+        let (not_before, not_after) =
+            validity_of(leaf).ok_or_else(|| chain_error("its first certificate cannot be read"))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|_| key_error("no unencrypted PEM private key (PKCS #8, PKCS #1 or SEC1) in it"))?;
         let provider = rustls::crypto::ring::default_provider();
@@ -290,13 +314,15 @@ impl Contents {
                 "a key of this kind or size is not supported: use RSA of 2048 bits or more, or ECDSA P-256 or P-384",
             ),
         })?;
-        Ok(Pair { certified: Arc::new(certified), not_after, fingerprint: self.fingerprint() })
+        Ok(Pair { certified: Arc::new(certified), not_before, not_after, fingerprint: self.fingerprint() })
     }
 }
 
-fn end_of(leaf: &CertificateDer<'_>) -> Option<UnixMillis> {
+fn validity_of(leaf: &CertificateDer<'_>) -> Option<(UnixMillis, UnixMillis)> {
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    Some(UnixMillis(certificate.validity().not_after.timestamp().saturating_mul(1000)))
+    let millis = |time: x509_parser::time::ASN1Time| UnixMillis(time.timestamp().saturating_mul(1000));
+    let validity = certificate.validity();
+    Some((millis(validity.not_before), millis(validity.not_after)))
 }
 
 fn read_bounded(variable: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {

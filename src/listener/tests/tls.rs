@@ -48,8 +48,23 @@ async fn tls_to(
     version: &'static rustls::SupportedProtocolVersion,
     name: &'static str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect(address, std::slice::from_ref(root), version, name).await
+}
+
+async fn tls_to_any(address: SocketAddr, roots: &[CertificateDer<'static>]) -> std::io::Result<TlsStream<TcpStream>> {
+    connect(address, roots, &rustls::version::TLS13, "localhost").await
+}
+
+async fn connect(
+    address: SocketAddr,
+    trusted: &[CertificateDer<'static>],
+    version: &'static rustls::SupportedProtocolVersion,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(root.clone()).expect("a root");
+    for root in trusted {
+        roots.add(root.clone()).expect("a root");
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
@@ -124,12 +139,16 @@ async fn a_new_pair_is_taken_over_without_dropping_connections_and_a_broken_one_
     assert_eq!(status(&read_one(&mut open).await), 200);
     assert!(!degraded());
 
-    // The key of another pair, a file that is no PEM, an expired pair: the good one stays, and it is said.
-    let expired = pair(in_days(-1));
-    for (n, (certificate, key)) in
-        [(new_certificate.as_str(), key.as_str()), ("nonsense", "nonsense"), (&expired.1, &expired.2)]
-            .into_iter()
-            .enumerate()
+    // The key of another pair, a file that is no PEM, a pair of the past, one of the future: the good one stays, and it is said.
+    let (expired, early) = (pair(in_days(-1)), pair(in_days(91)));
+    for (n, (certificate, key)) in [
+        (new_certificate.as_str(), key.as_str()),
+        ("nonsense", "nonsense"),
+        (&expired.1, &expired.2),
+        (&early.1, &early.2),
+    ]
+    .into_iter()
+    .enumerate()
     {
         write(dir.path(), certificate, key);
         eventually(async || reloads("failed") == n as u64 + 1 && degraded()).await;
@@ -140,6 +159,56 @@ async fn a_new_pair_is_taken_over_without_dropping_connections_and_a_broken_one_
     eventually(async || !degraded()).await;
     // A half-written pair may have been seen on the way, but nothing else was ever taken over.
     assert_eq!(reloads("reloaded"), 1);
+}
+
+#[tokio::test]
+async fn every_handshake_works_while_the_files_are_swapped_removed_and_half_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pairs = [pair(in_days(80)), pair(in_days(81)), pair(in_days(82))];
+    let files = write(dir.path(), &pairs[0].1, &pairs[0].2);
+    let handle = load(&files).expect("a pair");
+    let rig = rig_with(Limits::default(), Some(handle.clone()), Vec::new()).await;
+    let (_conductor, shutdown) = channel();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tick = Duration::from_millis(1);
+    tokio::spawn(watch(handle, files.clone(), tick, Arc::default(), rig.metrics.clone(), clock, shutdown));
+
+    let done = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (done, roots, address) = (Arc::clone(&done), pairs.clone().map(|pair| pair.0), rig.address);
+        clients.spawn(async move {
+            let mut served = 0;
+            while !done.load(Ordering::SeqCst) {
+                let mut stream = tls_to_any(address, &roots).await.expect("a handshake with one of the pairs");
+                stream.write_all(REQUEST).await.expect("sent");
+                assert_eq!(status(&read_one(&mut stream).await), 200);
+                served += 1;
+            }
+            served
+        });
+    }
+    for round in 0..20 {
+        let (_, certificate, key) = &pairs[round % pairs.len()];
+        let steps: [&dyn Fn(); 6] = [
+            &|| std::fs::write(&files.certificate, &certificate[..certificate.len() / 2]).expect("written"),
+            &|| std::fs::write(&files.certificate, certificate).expect("written"),
+            &|| std::fs::write(&files.key, &key[..key.len() / 2]).expect("written"),
+            &|| std::fs::remove_file(&files.key).expect("removed"),
+            &|| std::fs::write(&files.key, "").expect("written"),
+            &|| std::fs::write(&files.key, key).expect("written"),
+        ];
+        for step in steps {
+            step();
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    let served: u32 = clients.join_all().await.into_iter().sum();
+    assert!(served > 0);
+    let last = &pairs[19 % pairs.len()].0;
+    eventually(async || trusts(rig.address, last).await).await;
+    assert_eq!(rig.cut("handshake_failed"), 0);
 }
 
 #[tokio::test]

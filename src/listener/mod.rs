@@ -13,6 +13,7 @@ use crate::queue::Pending;
 
 mod budget;
 mod connection;
+mod files;
 mod framing;
 mod limits;
 mod peer;

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Intake;
 use super::connection;
+use super::files::connections_within_limit;
 use super::limits::Limits;
 use super::request::Front;
 use super::tls::TlsAcceptorHandle;
@@ -56,7 +57,9 @@ pub struct Listener {
 pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
     let socket = TcpListener::bind(address).await.map_err(|cause| BindError::new(address, cause))?;
     let address = socket.local_addr().map_err(|cause| BindError::new(address, cause))?;
-    Ok(Listener { socket, address, limits: Limits::default() })
+    let usual = Limits::default();
+    let limits = Limits { connections: connections_within_limit(usual.connections), ..usual };
+    Ok(Listener { socket, address, limits })
 }
 
 impl Listener {

@@ -198,6 +198,8 @@ where
     };
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
+        // A peer that has said all it wants to say is still listening; and work that was begun is not dropped halfway.
+        .half_close(true)
         .max_headers(limits.headers)
         .max_header_size(limits.head_bytes)
         .max_buf_size(BUFFER_BYTES.max(limits.head_bytes))

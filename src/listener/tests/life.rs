@@ -111,6 +111,11 @@ async fn at_the_limit_a_newcomer_waits_until_one_ends() {
     second.write_all(REQUEST).await.expect("sent");
     assert!(timeout(SHORT, second.read_u8()).await.is_err(), "the second was served beyond the limit");
     drop(first);
+    assert!(
+        timeout(SHORT, second.read_u8()).await.is_err(),
+        "work that was begun keeps its place when its peer is gone"
+    );
+    rig.script.gate.add_permits(1);
     assert_eq!(status(&read_one(&mut second).await), 200);
 }
 

@@ -359,9 +359,18 @@ impl Bench {
     }
 }
 
+/// A setting of the bench: the limit of open files that the sidecar runs with.
+pub(crate) const OPEN_FILES: &str = "BENCH_OPEN_FILES";
+
 fn spawn(settings: &HashMap<String, String>, dir: &TempDir) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).expect("a log file");
-    Command::new(env!("CARGO_BIN_EXE_postern"))
+    let binary = env!("CARGO_BIN_EXE_postern");
+    let mut command = Command::new("sh");
+    match settings.get(OPEN_FILES) {
+        Some(limit) => command.args(["-c", "ulimit -n \"$0\" && exec \"$1\"", limit, binary]),
+        None => command.args(["-c", "exec \"$0\"", binary]),
+    };
+    command
         .env_clear()
         .envs(settings)
         .stdin(Stdio::null())

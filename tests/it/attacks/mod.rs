@@ -6,6 +6,7 @@ pub(crate) mod bench;
 mod certificates;
 mod fields;
 mod flood;
+mod listener;
 mod payload;
 mod subscription;
 mod time_window;

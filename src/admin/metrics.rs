@@ -1,4 +1,5 @@
-//! A scrape: the queue's numbers into their gauges, then everything as OpenMetrics text.
+//! A scrape: the queue's numbers into their gauges, then everything as OpenMetrics, or as the older text of Prometheus for those
+//! who do not ask for it: other scrapers and `promtool check metrics` know only that.
 
 use std::sync::PoisonError;
 
@@ -14,6 +15,30 @@ pub(super) fn scrape(state: &State) -> String {
     // Writing to a string does not fail; should an encoder, a scrape without its end mark is one that the scraper rejects.
     if encode(&mut text, &state.admin.registry).is_err() {
         tracing::error!("metrics cannot be encoded");
+    }
+    text
+}
+
+/// Prometheus' text format 0.0.4. It differs from OpenMetrics in what we use of it: counters and infos are declared by the
+/// names of their samples, it has neither units nor the type `info`, and no end mark.
+pub(super) fn as_text(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len() + 512);
+    let mut help = "";
+    for line in openmetrics.lines() {
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            // It comes before the type, on which its name depends.
+            help = described.split_once(' ').map_or("", |(_, help)| help);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|declared| declared.split_once(' ')) {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                _ => ("", kind),
+            };
+            text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+        } else if !line.starts_with('#') {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
     text
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /live` | 200 while the process runs |
 //! | `GET /ready` | 200 or 503 with each condition and its reason; it never waits for a subscription (hard case 4) |
-//! | `GET /metrics` | OpenMetrics text |
+//! | `GET /metrics` | OpenMetrics for those who ask for it, as Prometheus does; its older text format otherwise |
 //! | `GET /instances` | the configured instances in the shape of Cloud Elements' call, secrets as `******` (token) |
 //! | `GET /deliveries`, `GET /events` | what is owed, delivered, dead, newest first, in pages (token) |
 //! | `POST /deliveries/replay`, `/deliveries/discard` | a filter as JSON; how many it was (token) |

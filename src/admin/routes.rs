@@ -14,6 +14,9 @@ const BODY_BYTES: usize = 64 * 1024;
 /// What OpenMetrics 1.0 asks for.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What every scraper reads.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// A refusal: status and what to do.
 pub(super) type Refusal = (StatusCode, String);
 
@@ -78,7 +81,10 @@ pub(super) async fn answer(state: &State, request: hyper::Request<Incoming>) -> 
     let answered = match route {
         Route::Live => Ok(plain(StatusCode::OK, "text/plain; charset=utf-8", "live\n".into())),
         Route::Ready => Ok(ready(state)),
-        Route::Metrics => Ok(plain(StatusCode::OK, OPENMETRICS, metrics::scrape(state))),
+        Route::Metrics if accepts_openmetrics(request.headers()) => {
+            Ok(plain(StatusCode::OK, OPENMETRICS, metrics::scrape(state)))
+        }
+        Route::Metrics => Ok(plain(StatusCode::OK, TEXT, metrics::as_text(&metrics::scrape(state)))),
         Route::Instances => Ok(value(StatusCode::OK, &instances::list(state))),
         Route::Deliveries => {
             let query = request.uri().query().unwrap_or("").to_owned();
@@ -93,6 +99,11 @@ pub(super) async fn answer(state: &State, request: hyper::Request<Incoming>) -> 
         }
     };
     answered.unwrap_or_else(refuse)
+}
+
+fn accepts_openmetrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| range.trim().starts_with("application/openmetrics-text"))
 }
 
 fn authorize(state: &State, headers: &HeaderMap) -> Result<(), Refusal> {

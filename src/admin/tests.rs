@@ -279,7 +279,8 @@ async fn instances_show_numbers_and_never_a_secret() {
 #[tokio::test]
 async fn a_scrape_is_openmetrics_with_the_queues_numbers() {
     let rig = rig(None).await;
-    let (status, head, body) = rig.ask("GET /metrics", "", "").await;
+    let prometheus = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
+    let (status, head, body) = rig.ask("GET /metrics", prometheus, "").await;
     assert_eq!(status, 200);
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
     assert!(body.ends_with("# EOF\n"));
@@ -295,6 +296,25 @@ async fn a_scrape_is_openmetrics_with_the_queues_numbers() {
         "postern_store_refusing 1",
     ] {
         assert!(body.lines().any(|l| l == line), "{line} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_of_those_who_do_not_ask_for_openmetrics_is_the_older_text() {
+    let rig = rig(None).await;
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+        let (status, head, body) = rig.ask("GET /metrics", accept, "").await;
+        assert_eq!(status, 200);
+        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        for lines in [
+            "# HELP postern_unsubscribed_total UnsubscribeConfirmations of allowed topics.\n# TYPE postern_unsubscribed_total counter\npostern_unsubscribed_total 0\n",
+            "# TYPE postern_build_info gauge\npostern_build_info{version=",
+            "# TYPE postern_intake_duration_seconds histogram\npostern_intake_duration_seconds_sum 0.0\n",
+            "postern_queue_owed{instance=\"orders \\\"x\\\"\"} 4\n",
+        ] {
+            assert!(body.contains(lines), "{lines} in {body}");
+        }
+        assert!(!body.contains("# EOF") && !body.contains("# UNIT") && !body.contains(" info\n"), "{body}");
     }
 }
 

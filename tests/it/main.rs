@@ -12,6 +12,7 @@ mod layers;
 mod localstack;
 mod lockfile;
 mod lostwrites;
+mod metrics;
 mod readme;
 mod repository;
 mod support;

@@ -2,7 +2,6 @@
 //! otherwise, they win, and the test says so.
 
 mod amazon;
-pub(crate) mod bench;
 mod certificates;
 mod fields;
 mod flood;

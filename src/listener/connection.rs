@@ -57,6 +57,7 @@ pub(super) struct Activity {
     /// in order, so the n-th request is the n-th head.
     vouched: AtomicU64,
     begun: AtomicU64,
+    lost_in_body: AtomicBool,
 }
 
 impl Activity {
@@ -66,6 +67,7 @@ impl Activity {
             unread: AtomicBool::new(false),
             vouched: AtomicU64::new(0),
             begun: AtomicU64::new(0),
+            lost_in_body: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +75,11 @@ impl Activity {
     pub(super) fn begin(&self) -> bool {
         self.set(Doing::Judged);
         self.begun.fetch_add(1, Ordering::Relaxed) < self.vouched.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody can say for sure where the next request begins.
+    pub(super) fn lost_in_body(&self) -> bool {
+        self.lost_in_body.load(Ordering::Relaxed)
     }
 
     /// A request's answer is ready.
@@ -127,6 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             self.activity.turn(Doing::Idle, Doing::Head);
             self.framing.follow(new);
             self.activity.vouched.store(self.framing.vouched(), Ordering::Relaxed);
+            self.activity.lost_in_body.store(self.framing.lost_in_body(), Ordering::Relaxed);
         }
         polled
     }

@@ -18,6 +18,7 @@ pub(super) struct Framing {
     state: State,
     line: Line,
     vouched: u64,
+    lost_in_body: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +48,18 @@ enum Body {
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { state: State::Start, line: Line::new(), vouched: 0 }
+        Self { state: State::Start, line: Line::new(), vouched: 0, lost_in_body: false }
     }
 
     /// Heads that were unambiguous so far, each after a body whose end was, too.
     pub(super) fn vouched(&self) -> u64 {
         self.vouched
+    }
+
+    /// Whether the last head was vouched for and the end of its body is not known: that request may be answered, and nobody may
+    /// take its connection for another.
+    pub(super) fn lost_in_body(&self) -> bool {
+        self.lost_in_body
     }
 
     /// Takes the next bytes of the connection.
@@ -79,6 +86,7 @@ impl Framing {
                     let line = if self.line.is_empty() { line } else { self.line.end(line) };
                     let next = self.state.after(line);
                     let was_head = matches!(self.state, State::Headers(_));
+                    self.lost_in_body = next.is_none() && !was_head && !matches!(self.state, State::Start);
                     self.state = next.unwrap_or(State::Lost);
                     if was_head && !matches!(self.state, State::Headers(_) | State::Lost) {
                         self.vouched += 1;
@@ -141,7 +149,7 @@ impl Body {
 }
 
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|b| *b == b';').next()?;
+    let digits = line.split(|b| matches!(b, b';' | b' ' | b'\t')).next()?;
     // More digits than a u64 has are zeros first; there is no need to know how many were left out.
     (digits.len() <= 16).then(|| number(digits, 16))?
 }
@@ -229,6 +237,7 @@ mod tests {
         check("Transfer-Encoding:chunked\r\n", "1F;a=b\r\nContent-Length: 1\r\n\r\n567890abcd\r\n0\r\nX: y\r\n\r\n", 2);
         check(&format!("X-{}: y\r\nX-Content-Length: 1\r\nContent-Length2: 1\r\n", "a".repeat(300)), "", 2);
         check(&format!("X: {}\r\n", "content-length: 1 ".repeat(300)), "", 2);
+        check("Transfer-Encoding: chunked\r\n", "1 \t\r\nx\r\n00 ; a=b\r\n\r\n", 2);
         let long = format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(300));
         check("Transfer-Encoding: chunked\r\n", &long, 2);
     }
@@ -264,7 +273,6 @@ mod tests {
     fn a_chunked_body_of_an_odd_form_ends_the_vouching() {
         for body in [
             "0\n\r\n",
-            "0 \r\n\r\n",
             "0x0\r\n\r\n",
             "\r\n0\r\n\r\n",
             "1\r\nab\r\n0\r\n\r\n",

@@ -90,7 +90,7 @@ impl Front {
             ControlFlow::Break(reply) => reply,
         };
         // What nobody read is still on its way; the next request cannot be told from it.
-        if body.is_some_and(|body| !body.is_end_stream()) {
+        if body.is_some_and(|body| !body.is_end_stream()) || activity.lost_in_body() {
             reply.close = true;
         }
         if reply.close {

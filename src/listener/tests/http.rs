@@ -201,6 +201,22 @@ async fn headers_in_a_body_are_a_body_and_kept_connections_go_on() {
     assert_eq!(rig.seen(), 7);
 }
 
+/// A 400 to the next request would lose a genuine message: its sender is told to come again on another connection.
+#[tokio::test]
+async fn after_a_body_whose_end_is_unclear_the_connection_ends_with_its_answer() {
+    let rig = rig(Limits::default()).await;
+    let zeros = "0".repeat(40);
+    let odd = format!("POST /sns HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n{zeros}2\r\nhi\r\n0\r\n\r\n");
+    let next = "POST /sns HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\nhi";
+    for request in [odd.clone(), format!("{odd}{next}")] {
+        let answer = rig.exchange(request.as_bytes()).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(head_of(&answer).contains("connection: close"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+    assert_eq!(rig.seen(), 2);
+}
+
 #[tokio::test]
 async fn a_later_request_on_a_kept_connection_is_looked_at_like_the_first() {
     let rig = rig(Limits::default()).await;

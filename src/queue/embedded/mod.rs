@@ -1,6 +1,6 @@
 //! The embedded store: SQLite in the data directory, one writer thread, group commit.
 //!
-//! A caller prepares what it can by itself (JSON, hashes) and sends an operation to the writer ([`writer`]), which carries out
+//! A caller prepares what it can by itself (JSON, hashes) and sends an operation to the writer (`writer`), which carries out
 //! all that wait, up to 256, in one transaction, and answers them after the commit has been synced; there is no artificial
 //! wait, as the next group forms while the last one is being synced. What may be attempted is decided in memory by
 //! [`state`](super::state): claims read no table. The writer alone changes what is resident there, always after the commit.

@@ -172,15 +172,20 @@ fn clean(text: &str) -> String {
 
 /// Runs `postern replay`.
 pub fn replay(args: &ChangeArgs) -> ExitCode {
-    change(args, "replay", "owed again")
+    change(args, "replay", "owed again", "only dead and superseded events are sent again")
 }
 
 /// Runs `postern discard`.
 pub fn discard(args: &ChangeArgs) -> ExitCode {
-    change(args, "discard", "discarded")
+    change(
+        args,
+        "discard",
+        "discarded",
+        "only owed and dead events are given up, and superseded ones where --state names them",
+    )
 }
 
-fn change(args: &ChangeArgs, what: &'static str, done: &str) -> ExitCode {
+fn change(args: &ChangeArgs, what: &'static str, done: &str, limits: &str) -> ExitCode {
     let filter = args.selection.filter();
     if filter == Filter::default() && !args.all {
         eprintln!("postern {what}: nothing narrows the selection; name an --id, --state, --instance, ... or say --all");
@@ -190,6 +195,10 @@ fn change(args: &ChangeArgs, what: &'static str, done: &str) -> ExitCode {
         .map_err(|error| Failure::Unavailable(error.to_string()))
         .and_then(|runtime| runtime.block_on(change_store(&args.selection, filter, args.all, what)));
     let (error, code) = match result {
+        Ok(0) => {
+            println!("0 {done}: nothing fits; {limits}");
+            return ExitCode::SUCCESS;
+        }
         Ok(count) => {
             println!("{count} {done}");
             return ExitCode::SUCCESS;
@@ -267,11 +276,14 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Failu
         .await
         .map_err(|error| format!("the sidecar's admin API at {} cannot be asked: {error}", address))?;
     if reply.status != StatusCode::OK {
-        return Err(format!(
-            "the sidecar answered {} (401: POSTERN_ADMIN_TOKEN differs; 403: it has none)",
-            reply.status
-        )
-        .into());
+        let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let why = match (reply.status, answer["error"].as_str()) {
+            (StatusCode::UNAUTHORIZED, _) => "POSTERN_ADMIN_TOKEN is not the sidecar's",
+            (StatusCode::FORBIDDEN, _) => "the sidecar has no POSTERN_ADMIN_TOKEN: set one there and restart it",
+            (_, Some(why)) => why,
+            (_, None) => "without a reason; is POSTERN_ADMIN_LISTEN here the sidecar's?",
+        };
+        return Err(format!("the sidecar answered {}: {}", reply.status, clean(why)).into());
     }
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
     answer["count"].as_u64().ok_or_else(|| "the sidecar's answer has no count".to_owned().into())

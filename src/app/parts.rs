@@ -203,6 +203,12 @@ pub(super) fn announce(
             callback = %instance.callback,
             "instance"
         );
+        #[cfg(not(feature = "aws"))]
+        if instance.validate {
+            let reason =
+                "validate.instance is true, and this build has no AWS SDK to check anything with (feature aws)";
+            health.degraded(&format!("instance {}", instance.name), reason);
+        }
     }
     tracing::info!(
         intake = %intake,

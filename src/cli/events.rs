@@ -131,14 +131,14 @@ pub fn list(args: &ListArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Rows for a person: one line each, the last attempt beneath what has failed.
+/// Rows for a person: one line each, with the attempts that failed and count, and the last of them beneath what is not delivered.
 fn table(rows: &[Row]) -> String {
     use std::fmt::Write as _;
     if rows.is_empty() {
         return "nothing fits\n".to_owned();
     }
     let mut out = String::new();
-    let _ = writeln!(out, "{:<11} {:<20} {:<20} {:<8} OBJECT", "STATE", "ACCEPTED", "EVENT ID", "ATTEMPTS");
+    let _ = writeln!(out, "{:<11} {:<20} {:<20} {:<8} OBJECT", "STATE", "ACCEPTED", "EVENT ID", "FAILED");
     for row in rows {
         let _ = writeln!(
             out,

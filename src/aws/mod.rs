@@ -140,14 +140,18 @@ impl Aws {
             .operation_attempt_timeout(CONFIRM_TIMEOUT / 2)
             .operation_timeout(CONFIRM_TIMEOUT)
             .build();
-        aws_config::defaults(BehaviorVersion::latest())
+        let loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(self.http.clone())
-            .credentials_provider(self.provider().await.clone())
             .region(region)
             .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .timeout_config(timeouts)
-            .load()
-            .await
+            .timeout_config(timeouts);
+        // A provider that finds nothing fails every call, also those that need no credentials.
+        let loader = if self.has_credentials().await {
+            loader.credentials_provider(self.provider().await.clone())
+        } else {
+            loader.no_credentials()
+        };
+        loader.load().await
     }
 
     async fn sns(&self, region: Region) -> aws_sdk_sns::Client {

@@ -64,17 +64,19 @@ pub(super) async fn conduct(
     }
     conductor.enter(Phase::Draining);
     tracing::info!(phase = Phase::Draining.as_str(), "no more intake; delivering what is owed until the deadline");
+    // What was seen before may be from before the last notification; only what is seen from here on tells that nothing is owed.
+    progress.mark_unchanged();
     let drained = async {
         loop {
+            if progress.changed().await.is_err() {
+                return "dispatch ended";
+            }
             let now = *progress.borrow_and_update();
             if now.owed == 0 && now.in_flight == 0 {
                 return "nothing is owed";
             }
             if now.all_paused_by_connect && now.in_flight == 0 {
                 return "the app is gone; what is owed is kept for the next start";
-            }
-            if progress.changed().await.is_err() {
-                return "dispatch ended";
             }
         }
     };

@@ -257,7 +257,12 @@ impl App {
             let asked = validate::Asked { instance, aws, s3: self.config.s3.clone() };
             helpers.spawn(validate::run(asked, queue, Arc::clone(&self.health), shutdown.clone()));
         }
-        helpers.spawn(parts::watch_store(Arc::clone(&self.queue), Arc::clone(&self.health), shutdown));
+        helpers.spawn(parts::watch_store(
+            Arc::clone(&self.queue),
+            self.config.queue.clone(),
+            Arc::clone(&self.health),
+            shutdown,
+        ));
 
         let result =
             ending::conduct(&conductor, endings, &mut parts, progress, &self.health, self.config.drain_timeout).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::{Clock, ClockSkew, UnixMillis};
-use crate::config::{CallbackUrl, ChainPolicy, Config};
+use crate::config::{CallbackUrl, ChainPolicy, Config, QueueConfig};
 use crate::egress::{Call, CallError, Client, Options, ProxySettings};
 use crate::health::Health;
 use crate::listener::{Intake, Source};
@@ -221,16 +221,33 @@ pub(super) fn announce(
 }
 
 /// Keeps the condition `store` true.
-pub(super) async fn watch_store(queue: Arc<Embedded>, health: Arc<Health>, mut shutdown: Shutdown) {
+pub(super) async fn watch_store(
+    queue: Arc<Embedded>,
+    bounds: QueueConfig,
+    health: Arc<Health>,
+    mut shutdown: Shutdown,
+) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.reached(Phase::Stopping) => return,
         }
-        match queue.stats().refusing {
+        let stats = queue.stats();
+        match stats.refusing {
             None => health.ok("store", "accepts"),
             Some(error) => health.blocked("store", error.to_string()),
         }
+        // Refusing keeps nobody from delivering what is owed, and SNS tries again: the sidecar stays ready.
+        match filling(stats.dead_bytes, bounds.dead_max_bytes, "POSTERN_DEAD_MAX_BYTES") {
+            None => health.ok("dead letters", "there is room"),
+            Some(full) => health.degraded("dead letters", format!("{full}: replay or discard some")),
+        }
     }
+}
+
+/// That `bytes` come near a bound, in words that stay the same while they do (hard case 16: alarm at 80 %).
+fn filling(bytes: u64, bound: u64, setting: &str) -> Option<String> {
+    (bytes >= bound / 5 * 4)
+        .then(|| format!("more than 80 % of {setting} ({bound} bytes) is used; full, all is refused with 503"))
 }

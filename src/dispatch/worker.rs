@@ -126,7 +126,7 @@ impl Dispatcher {
         Self { shared, relays, progress }
     }
 
-    /// How far it has come; kept up to date from [`Phase::Leaving`] on.
+    /// How far it has come, looked at again and again from [`Phase::Leaving`] on; before, it is what was so when this was made.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
@@ -152,8 +152,8 @@ impl Dispatcher {
     async fn watch(&self, mut shutdown: Shutdown) {
         shutdown.reached(Phase::Leaving).await;
         loop {
-            let now = look(&self.shared, &self.relays);
-            self.progress.send_if_modified(|before| std::mem::replace(before, now) != now);
+            // Sent also when nothing is different: whoever waits for a change knows that what it reads was seen after it asked.
+            self.progress.send_replace(look(&self.shared, &self.relays));
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -128,7 +128,7 @@ async fn only_the_instance_that_holds_half_of_the_bytes_is_refused() {
 async fn owed_bytes(stand: &Stand, instance: &str) -> u64 {
     let metrics = get(stand.admin, "/metrics").await.expect("metrics").body;
     let label = format!("{{instance=\"{instance}\"}}");
-    let line = metrics.lines().find(|line| line.starts_with("postern_owed_bytes") && line.contains(&label));
+    let line = metrics.lines().find(|line| line.starts_with("postern_queue_owed_bytes") && line.contains(&label));
     line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_else(|| panic!("{metrics}")) as u64
 }
 

@@ -199,6 +199,15 @@ impl Stand {
         }
     }
 
+    /// Waits until `what` holds.
+    pub(crate) async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(begun.elapsed() < PATIENCE, "never: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn envelope(&self, records: &[Value]) -> Envelope {
         self.simulator.s3_notification(records, &mut Dice::new())
     }

@@ -304,6 +304,10 @@ impl Relay {
             let (token, outcome, attempt) = (claim.token, outcome.clone(), attempt.clone());
             match self.shared.queue.settle(Settlement { token, outcome, attempt, at }).await {
                 Ok(()) => break,
+                Err(error @ QueueError::UnknownClaim { .. }) => {
+                    tracing::warn!(instance = &*self.name, %error, "nothing is left to settle");
+                    return;
+                }
                 Err(error) if last || error == QueueError::Closed => {
                     tracing::debug!(instance = &*self.name, %error, "an outcome is lost; the delivery is owed again");
                     return;
@@ -319,19 +323,17 @@ impl Relay {
         self.show_end(claim, &outcome);
     }
 
+    /// The end is counted by the store, where it happens.
     fn show_end(&self, claim: &Claim, outcome: &Outcome) {
         let metrics = &self.shared.metrics;
-        let events = u64::try_from(claim.items.len()).unwrap_or(u64::MAX);
         match outcome {
             Outcome::Delivered => {
-                Metrics::count(&metrics.deliveries, &self.name, "delivered", events);
                 let now = self.shared.clock.now();
                 for item in &claim.items {
                     metrics.delivery_seconds.observe(now.since(item.accepted_at).as_secs_f64());
                 }
             }
             Outcome::Dead(reason) => {
-                Metrics::count(&metrics.deliveries, &self.name, "dead", events);
                 for event in claim.items.iter().map(|item| &item.event) {
                     tracing::warn!(
                         instance = &*self.name,

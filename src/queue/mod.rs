@@ -17,7 +17,9 @@
 //!    batch goes before what arrives later for its lanes. A replayed delivery is never superseded.
 //! 5. **A claim is a lease of this process.** A claim that was not settled when the process ends is owed again at the next
 //!    start, with no attempt counted.
-//! 6. **Settlement is durable** when [`Queue::settle`] answers. An end (delivered, dead, superseded, discarded) happens once.
+//! 6. **Settlement is durable** when [`Queue::settle`] answers. An end (delivered, dead, superseded, discarded) happens once,
+//!    and the store counts it once in the metrics, when it is durable. What is set aside was never owed, and a dead letter that
+//!    is discarded has ended before: neither is counted as an end.
 //! 7. **Memory is bounded** whatever is owed: a window of deliveries is kept in memory, the rest stays on disk.
 //!
 //! The embedded store ([`embedded`]) keeps this contract with SQLite; another backend must keep the same one.
@@ -54,6 +56,7 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`QueueError`] when it could not be made durable; the claim's deliveries are then owed again.
+    /// [`QueueError::UnknownClaim`] when there is no such claim, and trying again would not help.
     fn settle(&self, settlement: Settlement) -> Pending<'_, Result<(), QueueError>>;
 
     /// Rows that fit `filter`, newest first.
@@ -185,6 +188,12 @@ pub enum QueueError {
         /// The bound.
         max_bytes: u64,
     },
+    /// Nothing is claimed under the token of a settlement: it was settled before. There is nothing left to settle.
+    #[error("claim {token} is not known: it was settled before")]
+    UnknownClaim {
+        /// The token.
+        token: u64,
+    },
 }
 
 impl QueueError {
@@ -196,6 +205,7 @@ impl QueueError {
             Self::DiskFull => "disk_full",
             Self::Failed(_) => "failed",
             Self::Full { .. } => "full",
+            Self::UnknownClaim { .. } => "unknown_claim",
         }
     }
 }

@@ -8,13 +8,12 @@ use rusqlite::{OptionalExtension, params};
 
 use super::ops::{NewRow, Note, Op, Prepared};
 use super::rows;
-use super::writer::{Count, Store};
+use super::writer::Store;
 use crate::clock::UnixMillis;
 use crate::config;
 use crate::event::Sequencer;
 use crate::queue::state::{Effect, Item, LaneKey};
 use crate::queue::{Appended, Outcome, Owed, QueueError, Settlement, State};
-use crate::telemetry::metrics::Metrics;
 
 /// What an operation came to inside the transaction.
 pub(super) enum Done {
@@ -23,8 +22,25 @@ pub(super) enum Done {
     Nothing,
     /// Nothing was claimed under that token.
     Unknown,
-    Settled(Effect, Vec<(usize, &'static str, u64)>),
+    Settled(Effect, Vec<End>),
+    /// Rows done, where the next step begins if there is one, and the windows that have to be filled anew.
     Swept(u64, Option<u64>, Vec<usize>),
+    /// The same, and what ended by it.
+    Discarded(u64, Option<u64>, Vec<usize>, Vec<End>),
+}
+
+/// A delivery that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Where the counts of its instance are.
+    pub(super) place: usize,
+    pub(super) state: State,
+}
+
+impl End {
+    pub(super) fn of(place: usize, state: State) -> Self {
+        Self { place, state }
+    }
 }
 
 /// A row that was appended.
@@ -207,13 +223,13 @@ impl Store<'_> {
                     if let Some(log) = log {
                         let log = rows::add_attempt(log.as_deref(), attempt);
                         self.end(slot, item, State::Delivered, settlement.at, attempts, None, log.as_deref())?;
-                        ends.push((slot, State::Delivered.as_str(), 1));
+                        ends.push(End::of(self.ids[slot], State::Delivered));
                     }
                     self.mark_delivered(item)?;
                 }
                 Outcome::Dead(reason) => {
                     if self.bury(slot, item, State::Dead, settlement.at, attempts, reason, attempt)? {
-                        ends.push((slot, State::Dead.as_str(), 1));
+                        ends.push(End::of(self.ids[slot], State::Dead));
                     }
                 }
                 Outcome::Release => {
@@ -367,27 +383,5 @@ impl Store<'_> {
                 woken.push(row.slot);
             }
         }
-    }
-
-    pub(super) fn count_ends(&self, ends: &[(usize, &'static str, u64)]) {
-        for (slot, outcome, n) in ends {
-            Metrics::count(&self.shared.metrics.deliveries, &self.shared.names[*slot], outcome, *n);
-        }
-    }
-}
-
-impl Count {
-    /// Notes that something that was accepted at `at` is owed.
-    pub(super) fn owed_since(&mut self, at: UnixMillis) {
-        self.oldest = Some(self.oldest.filter(|_| self.owed > 1).map_or(at, |oldest| oldest.min(at)));
-    }
-
-    /// Adds to the numbers.
-    pub(super) fn change(&mut self, owed: i64, owed_bytes: u64, dead: i64, dead_bytes: i64) {
-        self.owed = self.owed.saturating_add_signed(owed);
-        self.owed_bytes += owed_bytes;
-        self.dead = self.dead.saturating_add_signed(dead);
-        self.dead_bytes = self.dead_bytes.saturating_add_signed(dead_bytes);
-        self.dirty = true;
     }
 }

@@ -8,8 +8,11 @@
 //! A full disk refuses appends and keeps settlements until there is space. Any other failed write closes the store: appends
 //! are refused, settlements are kept, and the file is opened anew, checkpointed and checked before anything is accepted.
 
+mod answers;
 mod apply;
+mod counts;
 mod dedupe;
+mod failure;
 mod files;
 mod inspect;
 mod load;
@@ -17,6 +20,7 @@ mod ops;
 mod rows;
 mod schema;
 mod sweep;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -67,7 +71,7 @@ pub(super) struct Shared {
     load_asked: AtomicBool,
     closed: AtomicBool,
     #[cfg(test)]
-    faults: writer::Faults,
+    faults: failure::Faults,
 }
 
 impl Shared {
@@ -125,7 +129,7 @@ pub fn open(
         load_asked: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         #[cfg(test)]
-        faults: writer::Faults::default(),
+        faults: failure::Faults::default(),
     });
     let (sender, receiver) = mpsc::channel(WAITING);
     writer::start(Arc::clone(&shared), held, limits, receiver, sender.downgrade())?;

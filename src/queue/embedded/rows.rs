@@ -76,6 +76,7 @@ pub(super) struct Sql<'c> {
     pub(super) lane_before: Statement<'c>,
     pub(super) lane: Statement<'c>,
     pub(super) batch: Statement<'c>,
+    pub(super) log_frames: Statement<'c>,
     pub(super) oldest: Statement<'c>,
     pub(super) fresh: Statement<'c>,
     pub(super) row: Statement<'c>,
@@ -118,6 +119,8 @@ impl<'c> Sql<'c> {
             lane_before: conn.prepare("SELECT 1 FROM owed WHERE lane = ?1 AND seq < ?2 LIMIT 1")?,
             lane: conn.prepare(&format!("SELECT {ITEM} FROM owed WHERE lane = ?1 ORDER BY seq LIMIT ?2"))?,
             batch: conn.prepare(&format!("SELECT {ITEM} FROM owed WHERE batch = ?1 ORDER BY seq"))?,
+            // What is in the log and how much of it is in the database, and nothing is done about it.
+            log_frames: conn.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             oldest: conn.prepare(OLDEST)?,
             fresh: conn.prepare(
                 "SELECT seq, lane FROM owed WHERE instance = ?1 AND next_at IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3",

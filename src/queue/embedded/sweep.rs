@@ -2,7 +2,7 @@
 
 use rusqlite::{params, params_from_iter};
 
-use super::apply::Done;
+use super::apply::{Done, End};
 use super::inspect::Where;
 use super::ops::Sweep;
 use super::rows;
@@ -84,7 +84,7 @@ impl Store<'_> {
         }
         found.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let (mut done, mut slots) = (0, Vec::new());
+        let (mut done, mut slots, mut ends) = (0, Vec::new(), Vec::new());
         for (seq, owed) in &found {
             if *owed && self.shared.state().is_claimed(seq.cast_unsigned()) {
                 continue;
@@ -115,8 +115,9 @@ impl Store<'_> {
             self.conn.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), [seq])?;
             self.ended += 1;
             done += 1;
-            if let Some(count) = self.counts.iter_mut().find(|count| count.id == id) {
+            if let Some((place, count)) = self.counts.iter_mut().enumerate().find(|(_, count)| count.id == id) {
                 if *owed {
+                    ends.push(End::of(place, State::Discarded));
                     count.change(-1, 0, 0, 0);
                     count.owed_bytes = count.owed_bytes.saturating_sub(size.cast_unsigned());
                     slots.extend(count.slot.filter(|slot| !slots.contains(slot)));
@@ -127,7 +128,7 @@ impl Store<'_> {
         }
         let more = found.len() as u64 == limit;
         let last = found.last().map(|(seq, _)| seq.cast_unsigned());
-        Ok(Done::Swept(done, last.filter(|_| more), slots))
+        Ok(Done::Discarded(done, last.filter(|_| more), slots, ends))
     }
 
     fn collect(&self, sql: &str, narrowed: Where, owed: bool, found: &mut Vec<(i64, bool)>) -> rusqlite::Result<()> {

@@ -8,52 +8,28 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tokio::sync::mpsc;
 
-use super::apply::Done;
+use super::Shared;
+use super::apply::{Done, End};
+use super::counts::Count;
 use super::dedupe::Memory;
+use super::failure::{Kept, keep_or_refuse, refuse, reopen, rest};
 use super::files::{Held, OpenError};
 use super::inspect::failed;
-use super::ops::{Op, Sweep};
+use super::ops::Op;
 use super::rows::Sql;
-use super::{Shared, files, schema};
+use super::upkeep::Keeper;
 use crate::clock::UnixMillis;
+use crate::queue::QueueError;
 use crate::queue::state::{Item, Limits, State};
-use crate::queue::{InstanceStats, QueueError, Stats};
 
 /// Operations of one transaction.
 const GROUP: usize = 256;
 /// Rows of the slim history.
 const HISTORY: u64 = 100_000;
-/// Frames of the log beyond which the writer itself finishes a checkpoint, so that the log starts again: 16 MiB.
-const LONG_LOG: i64 = 4096;
-/// Operations after which a checkpoint is asked for.
-const CHECKPOINT_AFTER: usize = 2048;
+/// How long a full disk is left alone before it is tried again.
+const FULL_REST: Duration = Duration::from_millis(200);
 /// Sequence numbers reserved at a time; after a crash the rest of them is left out.
 const RESERVE: u64 = 10_000;
-
-/// Failures that a test makes.
-#[cfg(test)]
-#[derive(Debug, Default)]
-pub(super) struct Faults {
-    /// Commits that fail, as a failed sync does.
-    pub(super) commits: std::sync::atomic::AtomicUsize,
-    /// Pages that the file may have; 0 is no bound.
-    pub(super) max_pages: std::sync::atomic::AtomicI64,
-}
-
-/// Numbers of an instance, kept with the rows.
-#[derive(Clone, Debug)]
-pub(super) struct Count {
-    pub(super) id: i64,
-    pub(super) name: String,
-    pub(super) slot: Option<usize>,
-    pub(super) owed: u64,
-    pub(super) owed_bytes: u64,
-    pub(super) dead: u64,
-    pub(super) dead_bytes: u64,
-    /// When the delivery that is owed longest was accepted; at most a second out of date.
-    pub(super) oldest: Option<UnixMillis>,
-    pub(super) dirty: bool,
-}
 
 /// An open store, on the writer's connection.
 pub(super) struct Store<'c> {
@@ -73,20 +49,20 @@ pub(super) struct Store<'c> {
     reserved: u64,
     /// Rows in the slim history; unknown until somebody has time to count.
     pub(super) ended: u64,
-    ended_known: bool,
+    pub(super) ended_known: bool,
+    /// The running transaction rotates the dedupe memory.
+    rotated: bool,
+    /// Something was carried out since the last tick.
+    pub(super) busy: bool,
+    pub(super) ticked: Instant,
+    /// See [`Store::bound_log`].
+    pub(super) finish_log_at: i64,
 }
 
 /// Why the loop over an open store ended.
 enum Exit {
     Closed,
     Failed,
-}
-
-/// Operations that outlive a failure.
-#[derive(Default)]
-struct Kept {
-    ops: Vec<Op>,
-    closing: Vec<tokio::sync::oneshot::Sender<()>>,
 }
 
 /// Opens the store and starts its threads.
@@ -100,34 +76,11 @@ pub(super) fn start(
     let (opened, result) = std_mpsc::sync_channel(1);
     let dir = shared.dir.clone();
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
-    let (poke, poked) = std_mpsc::sync_channel(1);
-    let keeper = Arc::clone(&shared);
-    let keep = move || maintain(&keeper, &poked, &weak);
-    std::thread::Builder::new().name("postern-keep".to_owned()).spawn(keep).map_err(unusable)?;
-    let write = move || write(&shared, held, limits, ops, &poke, &opened);
+    let keeper = Keeper::start(Arc::clone(&shared), weak).map_err(unusable)?;
+    let write = move || write(&shared, held, limits, ops, &keeper, &opened);
     std::thread::Builder::new().name("postern-store".to_owned()).spawn(write).map_err(unusable)?;
     let lost = || OpenError::Store { dir: dir.clone(), message: "the writer ended".to_owned() };
     result.recv().map_err(|_| lost())?
-}
-
-/// Checkpoints when asked, and a tick every second.
-fn maintain(shared: &Shared, poked: &std_mpsc::Receiver<()>, ops: &mpsc::WeakSender<Op>) {
-    loop {
-        match poked.recv_timeout(Duration::from_secs(1)) {
-            Ok(()) => {
-                // A checkpoint that fails is tried again; the writer finds out for itself whether the disk is at fault.
-                let checkpoint = schema::open_checkpointer(&shared.dir)
-                    .and_then(|conn| conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
-                if let Err(error) = checkpoint {
-                    tracing::debug!(%error, "a checkpoint of the store did not finish");
-                }
-            }
-            Err(std_mpsc::RecvTimeoutError::Timeout) => {}
-            Err(std_mpsc::RecvTimeoutError::Disconnected) => return,
-        }
-        let Some(ops) = ops.upgrade() else { return };
-        let _ = ops.try_send(Op::Tick);
-    }
 }
 
 fn write(
@@ -135,7 +88,7 @@ fn write(
     held: Held,
     limits: Limits,
     mut ops: mpsc::Receiver<Op>,
-    poke: &std_mpsc::SyncSender<()>,
+    keeper: &Keeper,
     opened: &std_mpsc::SyncSender<Result<(), OpenError>>,
 ) {
     let mut kept = Kept::default();
@@ -158,7 +111,7 @@ fn write(
                     }
                     refuse(shared, None);
                     wait = Duration::from_secs(1);
-                    let exit = store.run(&mut ops, &mut kept, poke);
+                    let exit = store.run(&mut ops, &mut kept, keeper);
                     drop(store);
                     if matches!(exit, Exit::Closed) {
                         let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -191,66 +144,6 @@ fn write(
     drop(held);
     for answer in kept.closing {
         let _ = answer.send(());
-    }
-}
-
-fn refuse(shared: &Shared, why: Option<QueueError>) {
-    shared.metrics.store_refusing.set(i64::from(why.is_some()));
-    let mut stats = shared.stats();
-    if stats.refusing != why {
-        match &why {
-            Some(error) => tracing::error!(%error, "the store refuses new work"),
-            None => tracing::info!("the store accepts work"),
-        }
-    }
-    stats.refusing = why;
-}
-
-/// Opens the file. After a failure it is not believed: what the log holds is written and synced anew, and the whole is checked.
-fn reopen(shared: &Shared, check: bool) -> Result<Connection, OpenError> {
-    let dir = || shared.dir.clone();
-    let store = |error: rusqlite::Error| OpenError::Store { dir: dir(), message: error.to_string() };
-    let conn = match schema::open_writer(&shared.dir).map_err(store)? {
-        Ok(conn) => conn,
-        Err(found) => return Err(OpenError::Newer { dir: dir(), found, known: schema::VERSION }),
-    };
-    if check {
-        let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(store)?;
-        let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(store)?;
-        if busy != 0 || found != "ok" {
-            let message = if busy != 0 { "a checkpoint could not finish".to_owned() } else { found };
-            return Err(OpenError::Store { dir: dir(), message });
-        }
-    }
-    Ok(conn)
-}
-
-/// Waits before the store is opened again: appends are refused, settlements are kept. Whether to end.
-fn rest(shared: &Shared, ops: &mut mpsc::Receiver<Op>, kept: &mut Kept, wait: Duration) -> bool {
-    let until = Instant::now() + wait;
-    let why = shared.stats().refusing.clone().unwrap_or_else(|| QueueError::Failed("unknown".to_owned()));
-    while Instant::now() < until {
-        match ops.try_recv() {
-            Ok(op) => keep_or_refuse(op, &why, kept),
-            Err(mpsc::error::TryRecvError::Disconnected) => return true,
-            Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(5)),
-        }
-        if !kept.closing.is_empty() {
-            return true;
-        }
-    }
-    false
-}
-
-/// A settlement waits for better times: refused, its delivery would be made again and again.
-fn keep_or_refuse(op: Op, why: &QueueError, kept: &mut Kept) {
-    match op {
-        Op::Append(_, answer) => drop(answer.send(Err(why.clone()))),
-        Op::Discard(Sweep { answer, .. }) | Op::Replay(Sweep { answer, .. }) => drop(answer.send(Err(why.clone()))),
-        Op::Note(_, answer) => drop(answer.send(Err(why.clone()))),
-        Op::Close(answer) => kept.closing.push(answer),
-        Op::Settle(..) => kept.ops.push(op),
-        Op::Compose(..) | Op::Load | Op::Tick => {}
     }
 }
 
@@ -302,6 +195,10 @@ impl<'c> Store<'c> {
             reserved: next_seq,
             ended: 0,
             ended_known: false,
+            rotated: false,
+            busy: true,
+            ticked: Instant::now(),
+            finish_log_at: 0,
         };
         if first {
             let owed: Vec<u64> = store.ids.iter().map(|id| store.counts[*id].owed).collect();
@@ -314,12 +211,10 @@ impl<'c> Store<'c> {
         Ok(store)
     }
 
-    fn run(&mut self, ops: &mut mpsc::Receiver<Op>, kept: &mut Kept, poke: &std_mpsc::SyncSender<()>) -> Exit {
+    fn run(&mut self, ops: &mut mpsc::Receiver<Op>, kept: &mut Kept, keeper: &Keeper) -> Exit {
         let mut group: Vec<Op> = Vec::new();
         let mut continuing: Vec<Op> = Vec::new();
-        let mut since_checkpoint = 0;
         let mut loading = true;
-        let mut idle = true;
         loop {
             group.append(&mut kept.ops);
             group.append(&mut continuing);
@@ -329,78 +224,83 @@ impl<'c> Store<'c> {
                     None => return Exit::Closed,
                 }
             }
-            while group.len() < GROUP
+            // On a full disk an append must not keep settlements from being made durable, so what was kept goes alone.
+            let alone = !group.is_empty() && self.shared.stats().refusing.is_some();
+            while !alone
+                && group.len() < GROUP
                 && let Ok(op) = ops.try_recv()
             {
                 group.push(op);
             }
-            let ticks = group.iter().any(|op| matches!(op, Op::Tick));
-            group.retain(|op| !matches!(op, Op::Tick));
-            if group.iter().any(|op| matches!(op, Op::Load)) {
-                self.shared.load_asked.store(false, Ordering::Release);
-                group.retain(|op| !matches!(op, Op::Load));
-            }
-            let count = group.len() + self.superseded.len();
-            let refusing = self.shared.stats().refusing.is_some();
-            if count > 0 || (ticks && refusing) {
-                idle = false;
-                let started = Instant::now();
-                match self.transact(&group) {
-                    Ok(done) => {
-                        self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-                        self.shared.metrics.commit_operations.observe(count as f64);
-                        if refusing {
-                            refuse(&self.shared, None);
-                        }
-                        self.finish(group.drain(..).zip(done), kept, &mut continuing);
-                        since_checkpoint += count;
+            let mut ticks = false;
+            group.retain(|op| match op {
+                Op::Load => {
+                    self.shared.load_asked.store(false, Ordering::Release);
+                    false
+                }
+                Op::Tick => {
+                    ticks = true;
+                    false
+                }
+                _ => true,
+            });
+            match self.step(&mut group, ticks, kept, &mut continuing, keeper) {
+                Ok(more) => loading = more,
+                Err(error) => {
+                    let why = failed(error);
+                    refuse(&self.shared, Some(why.clone()));
+                    group.drain(..).chain(continuing.drain(..)).for_each(|op| keep_or_refuse(op, &why, kept));
+                    if why != QueueError::DiskFull {
+                        return Exit::Failed;
                     }
-                    Err(error) => {
-                        if !self.conn.is_autocommit() {
-                            let _ = self.conn.execute_batch("ROLLBACK");
-                        }
-                        let why = failed(error);
-                        refuse(&self.shared, Some(why.clone()));
-                        group.drain(..).for_each(|op| keep_or_refuse(op, &why, kept));
-                        if why != QueueError::DiskFull {
-                            return Exit::Failed;
-                        }
-                        if rest(&self.shared, ops, kept, Duration::from_millis(200)) {
-                            return Exit::Closed;
-                        }
-                        continue;
+                    if rest(&self.shared, ops, kept, FULL_REST) {
+                        return Exit::Closed;
                     }
                 }
             }
-            if !kept.closing.is_empty() && ops.is_empty() && kept.ops.is_empty() && continuing.is_empty() {
+            if ops.is_empty() && kept.may_close() && continuing.is_empty() {
                 let _ = self.conn.execute(
                     "INSERT OR REPLACE INTO meta (key, value) VALUES ('next_seq', ?1)",
                     [self.next_seq.cast_signed()],
                 );
                 return Exit::Closed;
             }
-            let sweeping = continuing.iter().any(|op| matches!(op, Op::Discard(_)));
-            // What ends superseded does so first, so that a load does not find it again.
-            let wait = sweeping || !self.superseded.is_empty();
-            loading = match if wait { Ok(false) } else { self.load(self.shared.clock.now()) } {
-                Ok(loading) => loading,
-                Err(error) => {
-                    refuse(&self.shared, Some(failed(error)));
-                    return Exit::Failed;
-                }
-            };
-            if since_checkpoint >= CHECKPOINT_AFTER || (ticks && since_checkpoint > 0) {
-                since_checkpoint = 0;
-                let _ = poke.try_send(());
-            }
-            if ticks && let Err(error) = self.tick(std::mem::replace(&mut idle, true)) {
-                refuse(&self.shared, Some(failed(error)));
-                return Exit::Failed;
-            }
-            self.publish();
         }
     }
 
+    /// One group, and what follows from it.
+    fn step(
+        &mut self,
+        group: &mut Vec<Op>,
+        ticks: bool,
+        kept: &mut Kept,
+        continuing: &mut Vec<Op>,
+        keeper: &Keeper,
+    ) -> rusqlite::Result<bool> {
+        let refusing = self.shared.stats().refusing.is_some();
+        let count = group.len() + self.superseded.len();
+        if count > 0 {
+            self.busy = true;
+            let started = Instant::now();
+            let done = self.transact(group)?;
+            self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+            self.shared.metrics.commit_operations.observe(count as f64);
+            self.finish(group.drain(..).zip(done), kept, continuing);
+        }
+        if refusing && (count > 0 || ticks) {
+            self.find_space()?;
+            refuse(&self.shared, None);
+        }
+        // What ends superseded does so first, so that a load does not find it again; a discard is carried out before a load
+        // brings in what it takes away.
+        let sweeping = continuing.iter().any(|op| matches!(op, Op::Discard(_)));
+        let loading = !sweeping && self.superseded.is_empty() && self.load(self.shared.clock.now())?;
+        self.keep_up(ticks, keeper)?;
+        self.publish();
+        Ok(loading)
+    }
+
+    /// Carries out a group in one transaction. An error leaves everything as it was before.
     fn transact(&mut self, group: &[Op]) -> rusqlite::Result<Vec<Done>> {
         let now = self.shared.clock.now();
         let before = (self.counts.clone(), self.reserved, self.ended, self.superseded.clone());
@@ -409,6 +309,13 @@ impl<'c> Store<'c> {
         let result = self.transaction(group, now);
         if result.is_err() {
             (self.counts, self.reserved, self.ended, self.superseded) = before;
+            if !self.conn.is_autocommit() {
+                self.conn.execute_batch("ROLLBACK")?;
+            }
+            // A table of the memory that was made or dropped in this transaction was not.
+            if std::mem::take(&mut self.rotated) {
+                self.memory = Memory::open(self.conn, self.shared.config.dedupe_for)?;
+            }
         }
         result
     }
@@ -416,7 +323,8 @@ impl<'c> Store<'c> {
     fn transaction(&mut self, group: &[Op], now: UnixMillis) -> rusqlite::Result<Vec<Done>> {
         self.sql.begin.execute([])?;
         self.first_seq = self.next_seq;
-        if self.memory.is_stale(now) {
+        self.rotated = self.memory.is_stale(now);
+        if self.rotated {
             self.memory.rotate(now)?;
         }
         let superseded = std::mem::take(&mut self.superseded);
@@ -424,7 +332,7 @@ impl<'c> Store<'c> {
         for (slot, item) in &superseded {
             let reason = "a newer event of the same object was delivered";
             if self.bury(*slot, item, crate::queue::State::Superseded, now, item.attempts, reason, None)? {
-                ends.push((*slot, crate::queue::State::Superseded.as_str(), 1));
+                ends.push(End::of(self.ids[*slot], crate::queue::State::Superseded));
             }
         }
         let done = group.iter().map(|op| self.apply(op, now)).collect::<rusqlite::Result<Vec<_>>>()?;
@@ -442,6 +350,7 @@ impl<'c> Store<'c> {
         #[cfg(test)]
         self.fault_at_commit()?;
         self.sql.commit.execute([])?;
+        self.rotated = false;
         for (slot, _) in superseded {
             if let Some(window) = self.shared.state().window(slot) {
                 window.ended_outside();
@@ -449,165 +358,6 @@ impl<'c> Store<'c> {
         }
         self.count_ends(&ends);
         Ok(done)
-    }
-
-    /// What follows from a commit: the window first, appends before settlements, then the answers.
-    fn finish(&mut self, done: impl Iterator<Item = (Op, Done)>, kept: &mut Kept, continuing: &mut Vec<Op>) {
-        let mut woken = Vec::new();
-        let mut rest = Vec::new();
-        for (op, done) in done {
-            match (op, done) {
-                (Op::Append(mut append, answer), Done::Appended(result, items)) => {
-                    self.enter(&mut append, items, &mut woken);
-                    let _ = answer.send(result);
-                }
-                other => rest.push(other),
-            }
-        }
-        for (op, done) in rest {
-            match (op, done) {
-                (Op::Settle(settlement, answer), Done::Settled(effect, ends)) => {
-                    let mut state = self.shared.state();
-                    let slot = state.claimed(settlement.token).map(|(slot, _)| slot);
-                    let superseded = state.finish(settlement.token, effect);
-                    drop(state);
-                    if let Some(slot) = slot {
-                        self.superseded.extend(superseded.into_iter().map(|item| (slot, item)));
-                        if !woken.contains(&slot) {
-                            woken.push(slot);
-                        }
-                    }
-                    self.count_ends(&ends);
-                    let _ = answer.send(Ok(()));
-                }
-                (Op::Settle(settlement, answer), _) => {
-                    let why = format!("claim {} is not known; it was settled before", settlement.token);
-                    let _ = answer.send(Err(QueueError::Failed(why)));
-                }
-                (Op::Compose(reserved, answer), _) => {
-                    if let Some(taken) = reserved.get() {
-                        self.shared.state().composed(taken.token);
-                    }
-                    let _ = answer.send(reserved);
-                }
-                (Op::Note(note, answer), _) => {
-                    if let super::Note::Paused { slot, ms } = note {
-                        self.shared.paused_ms[slot].store(ms, Ordering::Release);
-                    }
-                    let _ = answer.send(Ok(()));
-                }
-                (Op::Replay(sweep), Done::Swept(done, next, slots)) => {
-                    self.swept(sweep, done, next, &slots, true, &mut woken, continuing);
-                }
-                (Op::Discard(sweep), Done::Swept(done, next, slots)) => {
-                    self.swept(sweep, done, next, &slots, false, &mut woken, continuing);
-                }
-                (Op::Close(answer), _) => kept.closing.push(answer),
-                _ => {}
-            }
-        }
-        for slot in woken {
-            self.shared.wake(slot);
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn swept(
-        &mut self,
-        mut sweep: Sweep,
-        done: u64,
-        next: Option<u64>,
-        slots: &[usize],
-        replay: bool,
-        woken: &mut Vec<usize>,
-        continuing: &mut Vec<Op>,
-    ) {
-        sweep.done += done;
-        let reset = self.reset_windows(slots);
-        woken.extend(slots);
-        if let Err(error) = reset {
-            let _ = sweep.answer.send(Err(failed(error)));
-            return;
-        }
-        let finished = sweep.filter.limit > 0 && sweep.done >= sweep.filter.limit as u64;
-        match next.filter(|_| !finished) {
-            Some(before) => {
-                sweep.before = Some(before);
-                continuing.push(if replay { Op::Replay(sweep) } else { Op::Discard(sweep) });
-            }
-            None => drop(sweep.answer.send(Ok(sweep.done))),
-        }
-    }
-
-    /// Fills windows from disk again. Claims stay; those whose row is gone are still counted until they are settled.
-    fn reset_windows(&mut self, slots: &[usize]) -> rusqlite::Result<()> {
-        for &slot in slots {
-            let claimed = self.shared.state().claimed_rows(slot);
-            let mut owed = self.counts[self.ids[slot]].owed;
-            for seq in claimed {
-                owed += u64::from(!self.sql.is_owed.exists([seq.cast_signed()])?);
-            }
-            self.superseded.retain(|(other, _)| *other != slot);
-            if let Some(window) = self.shared.state().window(slot) {
-                window.reset(owed);
-            }
-        }
-        Ok(())
-    }
-
-    /// Once a second: what nobody should wait for.
-    fn tick(&mut self, idle: bool) -> rusqlite::Result<()> {
-        self.find_oldest()?;
-        self.shared.stats().store_bytes = files::size(&self.shared.dir);
-        let mut astray = Vec::new();
-        for slot in 0..self.ids.len() {
-            if self.superseded.is_empty() && self.shared.state().window(slot).is_some_and(|window| window.is_astray()) {
-                tracing::warn!(instance = %self.shared.names[slot], "the window lost sight of rows and is filled again");
-                astray.push(slot);
-            }
-        }
-        self.reset_windows(&astray)?;
-        if !self.ended_known {
-            self.ended =
-                self.conn.query_row("SELECT count(*) FROM ended", [], |row| row.get::<_, i64>(0))?.cast_unsigned();
-            self.ended_known = true;
-        }
-        let pages = |name| self.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
-        let (free, all) = (pages("freelist_count")?, pages("page_count")?);
-        if free > 256 && (idle || free > all / 2) {
-            let step = if idle { 2048 } else { 128 };
-            let mut vacuum = self.conn.prepare(&format!("PRAGMA incremental_vacuum({step})"))?;
-            let mut rows = vacuum.query([])?;
-            while rows.next()?.is_some() {}
-        }
-        let (log, written) = self
-            .conn
-            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
-        if log > LONG_LOG && written > 0 {
-            self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        }
-        Ok(())
-    }
-
-    /// What is owed longest of each instance: one step down an index, whatever is owed.
-    fn find_oldest(&mut self) -> rusqlite::Result<()> {
-        for count in &mut self.counts {
-            let at: Option<i64> = self.sql.oldest.query_row([count.id], |row| row.get(0))?;
-            count.oldest = at.map(UnixMillis);
-        }
-        Ok(())
-    }
-
-    fn publish(&self) {
-        let mut stats = self.shared.stats();
-        let (refusing, store_bytes) = (stats.refusing.clone(), stats.store_bytes);
-        *stats = Stats {
-            instances: self.counts.iter().map(Count::stats).collect(),
-            owed_bytes: self.counts.iter().map(|count| count.owed_bytes).sum(),
-            dead_bytes: self.counts.iter().map(|count| count.dead_bytes).sum(),
-            store_bytes,
-            refusing,
-        };
     }
 
     pub(super) fn next_seq(&mut self) -> rusqlite::Result<u64> {
@@ -624,36 +374,5 @@ impl<'c> Store<'c> {
     /// The highest sequence number that was given.
     pub(super) fn highest(&self) -> u64 {
         self.next_seq - 1
-    }
-
-    #[cfg(test)]
-    fn fault(&self) -> rusqlite::Result<()> {
-        let pages = self.shared.faults.max_pages.load(Ordering::SeqCst);
-        let pages = if pages == 0 { i64::from(u32::MAX) - 1 } else { pages };
-        self.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-    }
-
-    #[cfg(test)]
-    fn fault_at_commit(&self) -> rusqlite::Result<()> {
-        let due = self.shared.faults.commits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        match due {
-            Ok(_) => {
-                Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None))
-            }
-            Err(_) => Ok(()),
-        }
-    }
-}
-
-impl Count {
-    fn stats(&self) -> InstanceStats {
-        InstanceStats {
-            name: self.name.clone(),
-            owed: self.owed,
-            owed_bytes: self.owed_bytes,
-            oldest_owed: self.oldest.filter(|_| self.owed > 0),
-            dead: self.dead,
-            dead_bytes: self.dead_bytes,
-        }
     }
 }

@@ -106,6 +106,8 @@ impl Store<'_> {
 pub(super) struct Faults {
     /// Commits that fail, as a failed sync does.
     pub(super) commits: std::sync::atomic::AtomicUsize,
+    /// Commits that find the disk full.
+    pub(super) full_commits: std::sync::atomic::AtomicUsize,
     /// Pages that the file may have; 0 is no bound.
     pub(super) max_pages: std::sync::atomic::AtomicI64,
     /// How often the file was opened again.
@@ -121,12 +123,14 @@ impl Store<'_> {
     }
 
     pub(super) fn fault_at_commit(&self) -> rusqlite::Result<()> {
+        use rusqlite::ffi::{Error, SQLITE_FULL, SQLITE_IOERR_FSYNC};
         use std::sync::atomic::Ordering::SeqCst;
-        match self.shared.faults.commits.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)) {
-            Ok(_) => {
-                Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None))
+        let faults = &self.shared.faults;
+        for (left, code) in [(&faults.commits, SQLITE_IOERR_FSYNC), (&faults.full_commits, SQLITE_FULL)] {
+            if left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+                return Err(rusqlite::Error::SqliteFailure(Error::new(code), None));
             }
-            Err(_) => Ok(()),
         }
+        Ok(())
     }
 }

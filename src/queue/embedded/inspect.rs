@@ -6,9 +6,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::files::OpenError;
-use super::{rows, schema};
+use super::{files, rows, schema};
 use crate::clock::UnixMillis;
-use crate::queue::{Filter, QueueError, Row, State};
+use crate::queue::{Filter, InstanceStats, QueueError, Row, State, Stats};
 
 /// The store of another process, or of none, for looking only.
 #[derive(Debug)]
@@ -23,6 +23,23 @@ impl ReadOnly {
     /// [`QueueError`] when the store cannot be read.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Row>, QueueError> {
         list(&schema::open_reader(&self.dir).map_err(failed)?, filter).map_err(failed)
+    }
+
+    /// The numbers of the last commit: those that are kept beside the rows, so that no row is counted. What a store owes to
+    /// instances that are no longer configured is among them; whether a running owner refuses work is not.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the store cannot be read.
+    pub fn stats(&self) -> Result<Stats, QueueError> {
+        let conn = schema::open_reader(&self.dir).map_err(failed)?;
+        let instances = instances(&conn).map_err(failed)?;
+        Ok(Stats {
+            owed_bytes: instances.iter().map(|one| one.owed_bytes).sum(),
+            dead_bytes: instances.iter().map(|one| one.dead_bytes).sum(),
+            instances,
+            store_bytes: files::size(&self.dir),
+            refusing: None,
+        })
     }
 }
 
@@ -54,6 +71,24 @@ pub(super) async fn blocking<T: Send + 'static>(
         Ok(read) => read.map_err(failed),
         Err(error) => Err(QueueError::Failed(error.to_string())),
     }
+}
+
+fn instances(conn: &Connection) -> rusqlite::Result<Vec<InstanceStats>> {
+    let oldest = rows::OLDEST.replace("?1", "instances.id");
+    let sql = format!("SELECT name, owed, owed_bytes, dead, dead_bytes, ({oldest}) FROM instances ORDER BY name");
+    let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    conn.prepare(&sql)?
+        .query_map([], |row| {
+            Ok(InstanceStats {
+                name: row.get(0)?,
+                owed: number(row, 1)?,
+                owed_bytes: number(row, 2)?,
+                dead: number(row, 3)?,
+                dead_bytes: number(row, 4)?,
+                oldest_owed: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+            })
+        })?
+        .collect()
 }
 
 pub(super) fn notes(conn: &Connection, space: &str) -> rusqlite::Result<Vec<(String, String)>> {

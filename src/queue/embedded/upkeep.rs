@@ -23,7 +23,7 @@ use super::{Shared, files, schema};
 /// Frames that are not in the database yet after which the keeper is asked for a checkpoint: 8 MiB.
 const ASK: i64 = 2048;
 /// Frames of the log after which the writer itself finishes a checkpoint: 64 MiB.
-const LONG_LOG: i64 = 16_384;
+const LONG_LOG: i64 = if cfg!(test) { 512 } else { 16_384 };
 /// How often numbers are brought up to date.
 const TICK: Duration = Duration::from_secs(1);
 /// Pages given back in one tick, 8 MiB while nothing else is to do.

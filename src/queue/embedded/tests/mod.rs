@@ -1,8 +1,10 @@
 //! The contract of the queue on a real disk.
 
+mod failure;
+mod upkeep;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -15,13 +17,22 @@ use crate::event::{Event, EventId, EventType, ObjectType, Origin, Sequencer};
 use crate::queue::{
     Append, Attempt, Claim, Filter, NewDelivery, Outcome, Queue, QueueError, SetAside, Settlement, State, Want,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{ByInstance, Metrics};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 struct Bed {
     queue: Embedded,
     clock: Arc<ManualClock>,
+    metrics: Metrics,
+}
+
+impl Bed {
+    /// Ends of deliveries to `instance` that the metrics tell of.
+    fn ended(&self, instance: &str, outcome: &'static str) -> u64 {
+        let of = ByInstance { instance: instance.into(), outcome };
+        self.metrics.deliveries.get_or_create(&of).get()
+    }
 }
 
 fn config() -> QueueConfig {
@@ -37,8 +48,8 @@ fn start_with(dir: &Path, config: &QueueConfig, names: &[&str]) -> Result<Bed, O
     let clock = Arc::new(ManualClock::at(NOW));
     let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
     let metrics = Metrics::register(&mut Registry::default());
-    let queue = open(dir, config, &names, Arc::clone(&clock) as _, metrics)?;
-    Ok(Bed { queue, clock })
+    let queue = open(dir, config, &names, Arc::clone(&clock) as _, metrics.clone())?;
+    Ok(Bed { queue, clock, metrics })
 }
 
 fn start(dir: &Path) -> Bed {
@@ -257,46 +268,6 @@ async fn bounds_refuse_and_no_instance_takes_more_than_half() {
 }
 
 #[tokio::test]
-async fn a_failed_sync_stops_acceptance_until_the_store_was_reopened_and_keeps_settlements() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let bed = start(dir.path());
-    bed.queue.append(append_of(vec![event(1, "x", None), event(2, "y", None)])).await.expect("stored");
-    let claims = claim_within(&bed, Want { claims: 1, ..WANT }).await;
-    bed.queue.shared.faults.commits.store(1, SeqCst);
-    assert!(matches!(bed.queue.append(append_of(vec![event(3, "z", None)])).await, Err(QueueError::Failed(_))));
-    assert!(matches!(bed.queue.stats().refusing, Some(QueueError::Failed(_))));
-    assert!(matches!(bed.queue.append(append_of(vec![event(3, "z", None)])).await, Err(QueueError::Failed(_))));
-    settle(&bed, &claims[0], Outcome::Delivered, true).await;
-    assert_eq!(bed.queue.stats().refusing, None);
-    bed.queue.append(append_of(vec![event(3, "z", None)])).await.expect("stored");
-    let mut rest = numbers(&claim_within(&bed, WANT).await);
-    if rest.len() == 1 {
-        rest.extend(numbers(&claim_within(&bed, WANT).await));
-    }
-    assert_eq!(rest, ["{\"n\":  2}", "{\"n\":  3}"]);
-}
-
-#[tokio::test]
-async fn a_full_disk_refuses_keeps_what_is_owed_and_recovers_by_itself() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let bed = start(dir.path());
-    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
-    bed.queue.shared.faults.max_pages.store(1, SeqCst);
-    let many = |from: u32| append_of((from..from + 200).map(|n| event(n, &n.to_string(), None)).collect());
-    let refused = bed.queue.append(many(1000)).await;
-    assert_eq!(refused, Err(QueueError::DiskFull));
-    bed.queue.shared.faults.max_pages.store(0, SeqCst);
-    let stored = loop {
-        match bed.queue.append(many(1000)).await {
-            Err(QueueError::DiskFull) => tokio::time::sleep(Duration::from_millis(50)).await,
-            other => break other.expect("stored"),
-        }
-    };
-    assert_eq!(stored.queued, 200);
-    assert_eq!(bed.queue.stats().instances[0].owed, 201);
-}
-
-#[tokio::test]
 async fn a_store_has_one_owner_private_files_and_a_format() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a directory");
@@ -337,43 +308,55 @@ async fn what_is_set_aside_is_dead_at_once_and_can_be_replayed() {
     assert_eq!(numbers(&claim_within(&bed, WANT).await), ["{\"n\":  1}"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_drains_in_order_within_a_bounded_window_and_gives_its_space_back() {
+#[tokio::test]
+async fn without_ordering_events_of_one_object_go_side_by_side_and_none_is_superseded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let unordered = QueueConfig { ordering: config::Ordering::None, ..config() };
+    let bed = start_with(dir.path(), &unordered, &["a"]).expect("opened");
+    let events = [3, 1, 2].map(|n| event(n, "x", Some(u64::from(n)))).into();
+    bed.queue.append(append_of(events)).await.expect("stored");
+    let claims = claim_within(&bed, WANT).await;
+    assert_eq!(numbers(&claims), ["{\"n\":  3}", "{\"n\":  1}", "{\"n\":  2}"], "by arrival, all at once");
+    for claim in &claims {
+        settle(&bed, claim, Outcome::Delivered, true).await;
+    }
+    bed.queue.append(append_of(vec![event(4, "x", Some(0))])).await.expect("stored");
+    assert_eq!(claim_within(&bed, WANT).await.len(), 1, "older than what was delivered, and delivered all the same");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_not_known_is_told_as_such_and_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let bed = start(dir.path());
-    const ALL: u32 = 20_000;
-    for from in (0..ALL).step_by(1000) {
-        let events = (from..from + 1000).map(|n| event(n, &(n % 700).to_string(), Some(u64::from(n)))).collect();
-        bed.queue.append(append_of(events)).await.expect("stored");
+    bed.queue.append(append_of(vec![event(1, "x", None)])).await.expect("stored");
+    let claim = claim_within(&bed, WANT).await.remove(0);
+    settle(&bed, &claim, Outcome::Delivered, true).await;
+    for token in [claim.token, 999] {
+        let again = Settlement { token, outcome: Outcome::Dead("no".into()), attempt: None, at: NOW };
+        let refused = bed.queue.settle(again).await.expect_err("unknown");
+        assert_eq!((refused.label(), &refused), ("unknown_claim", &QueueError::UnknownClaim { token }));
     }
-    let mut seen = std::collections::HashMap::new();
-    let mut failed = 0;
-    let mut delivered = 0;
-    while delivered < ALL {
-        let claims = claim_within(&bed, WANT).await;
-        let mut settled = Vec::new();
-        for claim in &claims {
-            let owed = &claim.items[0];
-            let outcome = if owed.seq % 13 == 0 && claim.attempts == 0 {
-                failed += 1;
-                Outcome::Retry { at: NOW }
-            } else {
-                let before = seen.insert(owed.event.key.clone(), owed.seq);
-                assert!(before < Some(owed.seq), "a lane goes in order");
-                delivered += 1;
-                Outcome::Delivered
-            };
-            settled.push(settle(&bed, claim, outcome, true));
-        }
-        for settled in settled {
-            settled.await;
-        }
-        let load = bed.queue.shared.state().window(0).expect("a window").load();
-        assert!(load.0 <= 1024, "{load:?}");
-    }
-    assert!(failed > 1000);
+    assert_eq!((bed.ended("a", "delivered"), bed.ended("a", "dead")), (1, 0));
+}
+
+#[tokio::test]
+async fn every_end_is_counted_once_and_what_was_set_aside_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let aside =
+        SetAside { instance: "a".into(), reason: "bad_payload", detail: String::new(), event: event(9, "z", None) };
+    let events = vec![event(1, "x", Some(5)), event(2, "y", None), event(3, "w", None)];
+    let append = Append { set_aside: vec![aside], ..append_of(events) };
+    bed.queue.append(append).await.expect("stored");
+    let mut claims = claim_within(&bed, WANT).await;
+    claims.sort_by_key(|claim| claim.items[0].seq);
+    settle(&bed, &claims[0], Outcome::Delivered, true).await;
+    settle(&bed, &claims[1], Outcome::Dead("because".into()), true).await;
+    settle(&bed, &claims[2], Outcome::Retry { at: UnixMillis(NOW.0 + 60_000) }, true).await;
+    bed.queue.append(append_of(vec![event(4, "x", Some(1))])).await.expect("stored");
     assert!(nothing_to_claim(&bed).await);
-    assert_eq!((bed.queue.stats().instances[0].owed, bed.queue.stats().owed_bytes), (0, 0));
-    let rows = bed.queue.list(Filter { limit: 5, ..Filter::default() }).await.expect("read");
-    assert!(rows.iter().all(|row| row.state == State::Delivered));
+    let ends = || ["delivered", "dead", "superseded", "discarded"].map(|outcome| bed.ended("a", outcome));
+    assert_eq!(ends(), [1, 1, 1, 0]);
+    assert_eq!(bed.queue.discard(Filter::default()).await.expect("discarded"), 3, "one owed, one dead, one set aside");
+    assert_eq!(ends(), [1, 1, 1, 1], "what was dead had ended before");
 }

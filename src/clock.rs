@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// Wall-clock time in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,13 +46,21 @@ impl UnixMillis {
         i64::try_from(parsed.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self)
     }
 
-    /// Reads the `Date` of an HTTP answer in its preferred form (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    /// Reads an HTTP date in any of the three forms of RFC 9110, 5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`, RFC 850's with two
+    /// digits of the year, which are taken for this century's, and that of `asctime`. `None` when it is none of them.
     pub fn parse_http_date(text: &str) -> Option<Self> {
-        let form = time::macros::format_description!(
-            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        let preferred =
+            format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+        let asctime = format_description!(
+            "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] [year]"
         );
-        let parsed = time::PrimitiveDateTime::parse(text.trim(), form).ok()?.assume_utc();
-        parsed.unix_timestamp().checked_mul(1000).map(Self)
+        let dashed = format_description!("[day]-[month repr:short]-[year] [hour]:[minute]:[second] GMT");
+        let text = text.trim();
+        let parsed = PrimitiveDateTime::parse(text, &preferred)
+            .or_else(|_| PrimitiveDateTime::parse(text, &asctime))
+            .ok()
+            .or_else(|| PrimitiveDateTime::parse(&with_century(text)?, &dashed).ok())?;
+        parsed.assume_utc().unix_timestamp().checked_mul(1000).map(Self)
     }
 
     /// Whole seconds in the form `2026-02-21T16:43:41Z`.
@@ -90,6 +99,15 @@ impl UnixMillis {
             t.year()
         )
     }
+}
+
+/// The date of RFC 850 (`Sunday, 06-Nov-94 08:49:37 GMT`) without its weekday and with four digits of the year. Nothing that
+/// is compared with our clock was written before this century.
+fn with_century(text: &str) -> Option<String> {
+    let (_, date) = text.split_once(", ")?;
+    let (day, rest) = date.split_once('-')?;
+    let (month, rest) = rest.split_once('-')?;
+    Some(format!("{day}-{month}-20{rest}"))
 }
 
 impl fmt::Display for UnixMillis {
@@ -176,6 +194,22 @@ mod tests {
         assert_eq!(t.to_java_date(), "Fri Feb 21 16:43:41 UTC 2020");
         assert_eq!(t.to_iso_seconds(), "2020-02-21T16:43:41Z");
         assert_eq!(t.to_iso_millis(), "2020-02-21T16:43:41.250Z");
+    }
+
+    #[test]
+    fn an_http_date_is_read_in_its_three_forms_and_in_no_other() {
+        let at = UnixMillis::parse_rfc3339("2094-11-06T08:49:37Z");
+        for text in [
+            "Sat, 06 Nov 2094 08:49:37 GMT",
+            " Sat, 06 Nov 2094 08:49:37 GMT ",
+            "Saturday, 06-Nov-94 08:49:37 GMT",
+            "Sat Nov  6 08:49:37 2094",
+        ] {
+            assert_eq!(UnixMillis::parse_http_date(text), at, "{text:?}");
+        }
+        for text in ["", "Sat, 06 Nov 2094 08:49:37 +0100", "Sat, 31 Feb 2094 08:49:37 GMT", "2094-11-06T08:49:37Z"] {
+            assert_eq!(UnixMillis::parse_http_date(text), None, "{text:?}");
+        }
     }
 
     #[test]

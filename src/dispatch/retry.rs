@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use time::PrimitiveDateTime;
-use time::macros::format_description;
-
 use crate::clock::UnixMillis;
 use crate::config::{DispatchConfig, RetrySchedule};
 
@@ -145,31 +141,7 @@ pub fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
         // More digits than fit are more seconds than are honoured.
         return Some(Duration::from_secs(value.parse::<u32>().unwrap_or(u32::MAX).into()));
     }
-    let date = parse_http_date(value)?;
-    Some(UnixMillis(date.unix_timestamp().saturating_mul(1000)).since(now))
-}
-
-fn parse_http_date(text: &str) -> Option<OffsetDateTime> {
-    let preferred =
-        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
-    let asctime = format_description!(
-        "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] [year]"
-    );
-    let dashed = format_description!("[day]-[month repr:short]-[year] [hour]:[minute]:[second] GMT");
-    PrimitiveDateTime::parse(text, &preferred)
-        .or_else(|_| PrimitiveDateTime::parse(text, &asctime))
-        .ok()
-        .or_else(|| PrimitiveDateTime::parse(&with_century(text)?, &dashed).ok())
-        .map(PrimitiveDateTime::assume_utc)
-}
-
-/// The date of RFC 850 (`Sunday, 06-Nov-94 08:49:37 GMT`) without its weekday and with four digits of the year. Nothing that
-/// asks for a retry was written before this century.
-fn with_century(text: &str) -> Option<String> {
-    let (_, date) = text.split_once(", ")?;
-    let (day, rest) = date.split_once('-')?;
-    let (month, rest) = rest.split_once('-')?;
-    Some(format!("{day}-{month}-20{rest}"))
+    UnixMillis::parse_http_date(value).map(|date| date.since(now))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ async fn judge(args: verify::Args) -> ExitCode {
         }
     };
     let outside = verify::Outside {
-        env: &|name| std::env::var(name).ok(),
+        env: &config::ProcessEnvironment,
         clock: &SystemClock,
         fetch,
         stdin: &mut std::io::stdin(),

@@ -3,6 +3,7 @@
 //! It answers with one line of JSON on standard output, by the same rules as the sidecar; only the agreement of headers with the body
 //! cannot be judged, because a saved message has none.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::clock::{Clock, ClockSkew, ManualClock, UnixMillis};
-use crate::config::ChainPolicy;
+use crate::config::{self, Environment};
 use crate::health::Health;
 use crate::listener::MAX_BODY_BYTES;
 use crate::queue::Pending;
@@ -23,7 +24,6 @@ use crate::sources::sns::certs::{CertificateStore, Fetch, FetchError, Fetched, S
 use crate::sources::sns::chain::{self, Bench, MAX_CERTIFICATE_BYTES, Trust};
 use crate::sources::sns::message::{self, Hints};
 use crate::sources::sns::refusal::Refusal;
-use crate::sources::sns::url::is_acceptable_endpoint;
 use crate::sources::sns::verify::{Policy, Verified, precheck, verify_signature};
 use crate::telemetry::Metrics;
 
@@ -52,8 +52,8 @@ pub struct Args {
 
 /// What the command touches besides files.
 pub struct Outside<'a> {
-    /// An environment variable's value.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Where settings come from.
+    pub env: &'a dyn Environment,
     /// The machine's clock, where `--at` does not replace it.
     pub clock: &'a dyn Clock,
     /// How certificates are fetched.
@@ -65,6 +65,8 @@ pub struct Outside<'a> {
     /// Where complaints about the call go.
     pub stderr: &'a mut dyn Write,
 }
+
+const TRUST_ANCHOR: &str = "POSTERN_SNS_TRUST_ANCHOR_FILE";
 
 /// Accepted.
 pub const ACCEPTED: u8 = 0;
@@ -84,8 +86,6 @@ struct Verdict<'a> {
 /// Runs the command; gives the exit code.
 pub async fn run(args: &Args, outside: Outside<'_>) -> u8 {
     let Outside { env, clock, fetch, stdin, stdout, stderr } = outside;
-    // An empty variable is an unset one, as everywhere.
-    let env = &|name: &str| env(name).filter(|value| !value.is_empty());
     let judged = match Case::read(args, env, clock, stdin) {
         Ok(case) => case.judge(fetch).await,
         Err(complaint) => {
@@ -132,19 +132,14 @@ struct Case {
 }
 
 impl Case {
-    fn read(
-        args: &Args,
-        env: &dyn Fn(&str) -> Option<String>,
-        clock: &dyn Clock,
-        stdin: &mut dyn Read,
-    ) -> Result<Self, String> {
+    fn read(args: &Args, env: &dyn Environment, clock: &dyn Clock, stdin: &mut dyn Read) -> Result<Self, String> {
         let now = args.at.unwrap_or_else(|| clock.now());
-        let anchors = args.roots.clone().or_else(|| env("POSTERN_SNS_TRUST_ANCHOR_FILE").map(PathBuf::from));
+        let env = &WithRoots { env, roots: args.roots.as_deref() };
+        let (policy, anchors) = policy(args, env)?;
         let trust = match &anchors {
             None => Trust::amazon(),
             Some(path) => Trust::from_pem(&read_file(path)?).map_err(|why| format!("{}: {why}", path.display()))?,
         };
-        let policy = policy(args, env, anchors.is_some())?;
         let certificate = args.certificate.as_deref().map(read_file).transpose()?;
         let issuers = match &args.intermediates {
             Some(path) => {
@@ -152,10 +147,7 @@ impl Case {
                 let found = found.map_err(|why| format!("{}: {why}", path.display()))?;
                 found.into_iter().map(CertificateDer::from).collect()
             }
-            None => {
-                let data_dir = env("POSTERN_DATA_DIR").unwrap_or_else(|| "/var/lib/postern".to_owned());
-                CertificateStore::kept_issuers(Path::new(&data_dir), &trust, now)
-            }
+            None => CertificateStore::kept_issuers(&config::data_dir(env), &trust, now),
         };
         let body = if args.file == Path::new("-") {
             read_bounded(stdin).map_err(|error| format!("cannot read standard input: {error}"))?
@@ -201,46 +193,41 @@ fn describe(verified: &Verified) -> String {
     format!("a genuine {} {} of {}", verified.kind().as_str(), verified.message_id(), verified.topic_arn())
 }
 
-/// The sidecar's settings as far as they judge a message.
-fn policy(args: &Args, env: &dyn Fn(&str) -> Option<String>, has_anchor: bool) -> Result<Policy, String> {
-    let topics = if args.topics.is_empty() {
-        let listed = env("EVENT_SNS_TOPIC_ARN").or_else(|| env("event.sns.topic.arn")).unwrap_or_default();
-        listed.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect()
-    } else {
-        args.topics.iter().cloned().collect()
-    };
-    let wrong = |name: &str, text: &str, wanted: &str| format!("{name} is {text:?}; it must be {wanted}");
-    let endpoint = match env("POSTERN_SNS_ENDPOINT_URL") {
-        None => None,
-        Some(text) => {
-            let url = Url::parse(&text).ok().filter(is_acceptable_endpoint);
-            let wanted = "an https URL, or an http URL of this machine's loopback";
-            let url = url.ok_or_else(|| wrong("POSTERN_SNS_ENDPOINT_URL", &text, wanted))?;
-            if !has_anchor {
-                return Err(
-                    "POSTERN_SNS_ENDPOINT_URL needs --roots or POSTERN_SNS_TRUST_ANCHOR_FILE beside it".to_owned()
-                );
-            }
-            Some(url)
+/// The environment, with `--roots` in place of its trust anchor.
+struct WithRoots<'a> {
+    env: &'a dyn Environment,
+    roots: Option<&'a Path>,
+}
+
+impl Environment for WithRoots<'_> {
+    fn vars(&self) -> Vec<(String, OsString)> {
+        let mut vars = self.env.vars();
+        if let Some(roots) = self.roots {
+            vars.retain(|(name, _)| name != TRUST_ANCHOR);
+            vars.push((TRUST_ANCHOR.to_owned(), roots.as_os_str().to_owned()));
         }
+        vars
+    }
+}
+
+/// The sidecar's settings as far as they judge a message, and the file of trusted roots.
+fn policy(args: &Args, env: &dyn Environment) -> Result<(Policy, Option<PathBuf>), String> {
+    let (topics, sns) = config::sns(env).map_err(|problems| {
+        let told = problems.iter().map(|problem| {
+            let roots = if problem.name == TRUST_ANCHOR { " (or use --roots)" } else { "" };
+            format!("{problem}{roots}")
+        });
+        told.collect::<Vec<_>>().join("; ")
+    })?;
+    let topics = if args.topics.is_empty() { topics } else { args.topics.clone() };
+    let policy = Policy {
+        topics: topics.into_iter().collect(),
+        min_signature_version: sns.min_signature_version,
+        max_age: sns.max_age,
+        chain: sns.chain,
+        endpoint: sns.endpoint.map(|endpoint| endpoint.url),
     };
-    let chain = match env("POSTERN_SNS_CHAIN").as_deref() {
-        None | Some("enforce") => ChainPolicy::Enforce,
-        Some("warn") => ChainPolicy::Warn,
-        Some("off") => ChainPolicy::Off,
-        Some(text) => return Err(wrong("POSTERN_SNS_CHAIN", text, "enforce, warn or off")),
-    };
-    let min_signature_version = match env("POSTERN_SNS_MIN_SIGNATURE_VERSION").as_deref() {
-        None | Some("1") => 1,
-        Some("2") => 2,
-        Some(text) => return Err(wrong("POSTERN_SNS_MIN_SIGNATURE_VERSION", text, "1 or 2")),
-    };
-    let max_age = match env("POSTERN_SNS_MAX_AGE") {
-        None => Duration::from_secs(90 * 60),
-        Some(text) => humantime::parse_duration(&text)
-            .map_err(|_| wrong("POSTERN_SNS_MAX_AGE", &text, "a duration with its unit, such as 90m"))?,
-    };
-    Ok(Policy { topics, min_signature_version, max_age, chain, endpoint })
+    Ok((policy, sns.trust_anchor_file))
 }
 
 fn parse_time(text: &str) -> Result<UnixMillis, String> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::problem::Problem;
 use super::settings;
 use super::values::{Reader, Values};
-use super::{Config, instance, process};
+use super::{Config, SnsConfig, instance, process, topic};
 use crate::secret::Secret;
 
 /// Where variables come from.
@@ -56,6 +56,24 @@ pub fn load(env: &dyn Environment) -> Result<Config, Vec<Problem>> {
 pub fn data_dir(env: &dyn Environment) -> PathBuf {
     let values = values(env, &mut Vec::new());
     process::data_dir(&Reader { values: &values, problems: &mut Vec::new() })
+}
+
+/// The topics that the environment accepts and how their messages are judged, for commands that judge one; other settings are not
+/// looked at.
+///
+/// # Errors
+/// What is wrong with these settings.
+pub fn sns(env: &dyn Environment) -> Result<(Vec<String>, SnsConfig), Vec<Problem>> {
+    let values = values(env, &mut Vec::new());
+    let mut problems = Vec::new();
+    let mut reader = Reader { values: &values, problems: &mut problems };
+    let sns = process::sns(&mut reader, &mut Vec::new());
+    let topics = reader.text("event.sns.topic.arn").map_or_else(|| Ok(Vec::new()), topic::topics);
+    let topics = topics.unwrap_or_else(|wrong| {
+        wrong.into_iter().for_each(|(what, advice)| reader.refuse("event.sns.topic.arn", what, advice));
+        Vec::new()
+    });
+    if problems.is_empty() { Ok((topics, sns)) } else { Err(problems) }
 }
 
 /// Where a running sidecar's admin API is asked, and with which token; other settings are not looked at.

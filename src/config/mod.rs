@@ -29,9 +29,11 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, load};
+pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, load, sns};
+pub use network::is_acceptable_endpoint;
 pub use problem::Problem;
 pub use topic::region_of as topic_region;
+pub(crate) use topic::{Partition, parts as topic_parts};
 
 use crate::secret::Secret;
 

@@ -64,6 +64,15 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether an SNS other than Amazon's may be spoken to at `url`: https, or http on this machine's own loopback (hard case 8).
+pub fn is_acceptable_endpoint(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

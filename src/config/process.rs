@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::callback::http_url;
-use super::network::is_loopback;
+use super::network::is_acceptable_endpoint;
 use super::problem::{quote, quote_url};
 use super::text::{Wrong, boolean, choice, duration, list, number, size, wrong};
 use super::values::Reader;
@@ -213,7 +213,8 @@ fn dispatch(reader: &mut Reader<'_>) -> DispatchConfig {
     }
 }
 
-fn sns(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> SnsConfig {
+/// How SNS messages are judged.
+pub(super) fn sns(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> SnsConfig {
     let endpoint = sns_endpoint(reader, warnings);
     let chains = [("enforce", ChainPolicy::Enforce), ("warn", ChainPolicy::Warn), ("off", ChainPolicy::Off)];
     let chain = reader.read("POSTERN_SNS_CHAIN", |text| choice(text, &chains)).unwrap_or(ChainPolicy::Enforce);
@@ -262,7 +263,7 @@ fn sns_endpoint(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<S
     }
     let url = reader.read(NAME, |text| {
         let url = http_url(text)?;
-        if url.scheme() == "http" && !is_loopback(&url) {
+        if !is_acceptable_endpoint(&url) {
             return wrong(
                 format!("{} is plain HTTP to another machine, which anybody between could answer", quote_url(text)),
                 "use https, or a loopback host such as localhost",

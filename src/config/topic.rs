@@ -40,57 +40,107 @@ pub fn region_of(arn: &str) -> Option<&str> {
     arn.split(':').nth(3)
 }
 
-fn check(arn: &str) -> Result<(), Wrong> {
-    let parts: Vec<&str> = arn.split(':').collect();
-    let &[prefix, partition, service, region, account, name] = parts.as_slice() else {
-        return wrong(format!("{} is not a topic ARN", quote(arn)), ADVICE);
-    };
-    if prefix != "arn" || service != "sns" {
-        return wrong(format!("{} is not the ARN of an SNS topic", quote(arn)), ADVICE);
-    }
-    if name.ends_with(".fifo") {
-        return wrong(
-            format!("{} is a FIFO topic, to which HTTP endpoints cannot subscribe", quote(arn)),
-            "use a standard topic; ordering is kept per key here",
-        );
-    }
-    if !region_fits(partition, region) {
-        return wrong(
-            format!("{}: the region {} is not in the partition {}", quote(arn), quote(region), quote(partition)),
-            ADVICE,
-        );
-    }
-    if account.len() != 12 || !account.bytes().all(|c| c.is_ascii_digit()) {
-        return wrong(format!("{}: the account is not 12 digits", quote(arn)), ADVICE);
-    }
-    let letter = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
-    if name.is_empty() || name.len() > 256 || !name.bytes().all(letter) {
-        return wrong(
-            format!("{}: the topic's name is not 1 to 256 letters, digits, hyphens and underscores", quote(arn)),
-            ADVICE,
-        );
-    }
-    Ok(())
+/// A partition: how its regions are called and where its services are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    /// The second part of an ARN.
+    pub(crate) name: &'static str,
+    /// What a region's name begins with, up to and with the dash before its direction.
+    prefixes: &'static [&'static str],
+    /// The domain that its services' hosts end with.
+    pub(crate) suffix: &'static str,
 }
 
-/// Whether a region name has the form that its partition's regions have.
-fn region_fits(partition: &str, region: &str) -> bool {
-    let parts: Vec<&str> = region.split('-').collect();
-    let place = |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|c| c.is_ascii_lowercase());
-    let count = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|c| c.is_ascii_digit());
-    match (partition, parts.as_slice()) {
-        ("aws", [area, rest, n]) => {
-            ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"].contains(area) && place(rest) && count(n)
-        }
-        ("aws-cn", ["cn", rest, n])
-        | ("aws-us-gov", ["us", "gov", rest, n])
-        | ("aws-iso", ["us", "iso", rest, n])
-        | ("aws-iso-b", ["us", "isob", rest, n])
-        | ("aws-iso-e", ["eu", "isoe", rest, n])
-        | ("aws-iso-f", ["us", "isof", rest, n])
-        | ("aws-eusc", ["eusc", "de", rest, n]) => place(rest) && count(n),
-        _ => false,
+/// Botocore's partitions. A region is `<prefix><letters>-<digits>`.
+static PARTITIONS: [Partition; 8] = [
+    Partition {
+        name: "aws",
+        prefixes: &["us-", "eu-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-"],
+        suffix: "amazonaws.com",
+    },
+    Partition { name: "aws-cn", prefixes: &["cn-"], suffix: "amazonaws.com.cn" },
+    Partition { name: "aws-us-gov", prefixes: &["us-gov-"], suffix: "amazonaws.com" },
+    Partition { name: "aws-eusc", prefixes: &["eusc-de-"], suffix: "amazonaws.eu" },
+    Partition { name: "aws-iso", prefixes: &["us-iso-"], suffix: "c2s.ic.gov" },
+    Partition { name: "aws-iso-b", prefixes: &["us-isob-"], suffix: "sc2s.sgov.gov" },
+    Partition { name: "aws-iso-e", prefixes: &["eu-isoe-"], suffix: "cloud.adc-e.uk" },
+    Partition { name: "aws-iso-f", prefixes: &["us-isof-"], suffix: "csp.hci.ic.gov" },
+];
+
+impl Partition {
+    /// Whether `region` has the form that this partition's regions have.
+    fn has(&self, region: &str) -> bool {
+        self.prefixes.iter().filter_map(|prefix| region.strip_prefix(prefix)).any(|rest| {
+            rest.split_once('-').is_some_and(|(direction, number)| {
+                (1..=20).contains(&direction.len())
+                    && direction.bytes().all(|b| b.is_ascii_lowercase())
+                    && (1..=2).contains(&number.len())
+                    && number.bytes().all(|b| b.is_ascii_digit())
+            })
+        })
     }
+}
+
+/// What is not so in a text that should be a topic's ARN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It has not six parts, or does not begin with `arn`.
+    Form,
+    /// Its service is another than SNS.
+    Service,
+    /// Its region is not one of its partition.
+    Region,
+    /// Its account is not 12 digits.
+    Account,
+    /// Its name is not 1 to 256 letters, digits, hyphens and underscores, with or without `.fifo`.
+    Name,
+}
+
+/// The parts of a topic's ARN: `arn:<partition>:sns:<region>:<12 digits>:<name>`, exactly. The one place where this is decided, for what is
+/// configured and for what is received.
+///
+/// # Errors
+/// The first [`Flaw`].
+pub(crate) fn parts(arn: &str) -> Result<(&'static Partition, &str), Flaw> {
+    let parts: Vec<&str> = arn.splitn(7, ':').collect();
+    let &[prefix, partition, service, region, account, name] = parts.as_slice() else { return Err(Flaw::Form) };
+    if prefix != "arn" {
+        return Err(Flaw::Form);
+    }
+    if service != "sns" {
+        return Err(Flaw::Service);
+    }
+    let partition = PARTITIONS.iter().find(|p| p.name == partition && p.has(region)).ok_or(Flaw::Region)?;
+    if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Flaw::Account);
+    }
+    let plain = name.strip_suffix(".fifo").unwrap_or(name);
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if !(1..=256).contains(&plain.len()) || !plain.bytes().all(letter) {
+        return Err(Flaw::Name);
+    }
+    Ok((partition, region))
+}
+
+fn check(arn: &str) -> Result<(), Wrong> {
+    let shown = quote(arn);
+    let what = match parts(arn) {
+        Ok(_) if arn.ends_with(".fifo") => {
+            return wrong(
+                format!("{shown} is a FIFO topic, to which HTTP endpoints cannot subscribe"),
+                "use a standard topic; ordering is kept per key here",
+            );
+        }
+        Ok(_) => return Ok(()),
+        Err(Flaw::Form) => format!("{shown} is not a topic ARN"),
+        Err(Flaw::Service) => format!("{shown} is not the ARN of an SNS topic"),
+        Err(Flaw::Region) => format!("{shown}: there is no such region in that partition"),
+        Err(Flaw::Account) => format!("{shown}: the account is not 12 digits"),
+        Err(Flaw::Name) => {
+            format!("{shown}: the topic's name is not 1 to 256 letters, digits, hyphens and underscores")
+        }
+    };
+    wrong(what, ADVICE)
 }
 
 #[cfg(test)]

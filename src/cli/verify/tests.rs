@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
@@ -65,14 +65,15 @@ impl Desk {
         origin: Option<Vec<u8>>,
     ) -> (u8, Value, String) {
         let args = Line::try_parse_from([&["verify"], line].concat()).expect("a command line").args;
-        let env: HashMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut env: BTreeMap<_, _> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        env.entry("POSTERN_DATA_DIR".to_owned()).or_insert_with(|| self.path("data"));
         let clock = ManualClock::at(UnixMillis::parse_rfc3339(AT).expect("a time"));
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let data_dir = self.path("data");
         let code = run(
             &args,
             Outside {
-                env: &|name| env.get(name).cloned().or_else(|| (name == "POSTERN_DATA_DIR").then(|| data_dir.clone())),
+                env: &env,
                 clock: &clock,
                 fetch: Arc::new(Origin(origin)),
                 stdin: &mut stdin.as_bytes(),
@@ -119,7 +120,7 @@ async fn a_rejection_has_the_status_and_the_word_of_the_sidecar() {
         (&[&with[..], &["--at", "2026-03-06T22:00:00Z"]].concat(), &[], &desk.message, 403, "stale"),
         (
             &[&with[..], &["--at", "2030-03-06T22:00:00Z"]].concat(),
-            &[("POSTERN_SNS_MAX_AGE", "9999days")],
+            &[("POSTERN_SNS_MAX_AGE", "3000days")],
             &desk.message,
             403,
             "cert_not_valid_now",

@@ -5,33 +5,10 @@
 
 use std::borrow::Cow;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::refusal::{Reason, Refusal};
-
-/// A partition: how its regions are called and where its SNS is.
-struct Partition {
-    name: &'static str,
-    /// What a region's name begins with, up to and with the dash before its direction.
-    prefixes: &'static [&'static str],
-    suffix: &'static str,
-}
-
-/// Botocore's partitions. A region is `<prefix><letters>-<digits>`.
-const PARTITIONS: [Partition; 8] = [
-    Partition {
-        name: "aws",
-        prefixes: &["us-", "eu-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-"],
-        suffix: "amazonaws.com",
-    },
-    Partition { name: "aws-cn", prefixes: &["cn-"], suffix: "amazonaws.com.cn" },
-    Partition { name: "aws-us-gov", prefixes: &["us-gov-"], suffix: "amazonaws.com" },
-    Partition { name: "aws-eusc", prefixes: &["eusc-de-"], suffix: "amazonaws.eu" },
-    Partition { name: "aws-iso", prefixes: &["us-iso-"], suffix: "c2s.ic.gov" },
-    Partition { name: "aws-iso-b", prefixes: &["us-isob-"], suffix: "sc2s.sgov.gov" },
-    Partition { name: "aws-iso-e", prefixes: &["eu-isoe-"], suffix: "cloud.adc-e.uk" },
-    Partition { name: "aws-iso-f", prefixes: &["us-isof-"], suffix: "csp.hci.ic.gov" },
-];
+use crate::config::{Partition, is_acceptable_endpoint, topic_parts};
 
 /// Regions whose SNS signs under a name of their own; the older commercial regions share one.
 const OPT_IN_REGIONS: [&str; 19] = [
@@ -60,7 +37,7 @@ const OPT_IN_REGIONS: [&str; 19] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicArn<'a> {
     text: Cow<'a, str>,
-    partition: usize,
+    partition: &'static Partition,
     region: std::ops::Range<usize>,
 }
 
@@ -71,37 +48,17 @@ impl<'a> TopicArn<'a> {
     /// `bad_topic_arn`.
     pub fn parse(text: impl Into<Cow<'a, str>>) -> Result<Self, Refusal> {
         let text = text.into();
-        match Self::pieces(&text) {
-            Some((partition, region)) => Ok(Self { text, partition, region }),
-            None => {
+        match topic_parts(&text) {
+            Ok((partition, region)) => {
+                let start = "arn:".len() + partition.name.len() + ":sns:".len();
+                let region = start..start + region.len();
+                Ok(Self { text, partition, region })
+            }
+            Err(_) => {
                 let excerpt: String = text.chars().take(96).collect();
                 Err(Refusal::new(Reason::BadTopicArn, format!("{excerpt:?} is not the ARN of an SNS topic")))
             }
         }
-    }
-
-    fn pieces(text: &str) -> Option<(usize, std::ops::Range<usize>)> {
-        let rest = text.strip_prefix("arn:")?;
-        let mut parts = rest.splitn(5, ':');
-        let partition_name = parts.next()?;
-        let partition = PARTITIONS.iter().position(|p| p.name == partition_name)?;
-        if parts.next()? != "sns" {
-            return None;
-        }
-        let region = parts.next()?;
-        if !PARTITIONS[partition].has(region) {
-            return None;
-        }
-        let account = parts.next()?;
-        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        let name = parts.next()?;
-        let plain = name.strip_suffix(".fifo").unwrap_or(name);
-        let fits = (1..=256).contains(&plain.len())
-            && plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        let start = "arn:".len() + partition_name.len() + ":sns:".len();
-        fits.then(|| (partition, start..start + region.len()))
     }
 
     /// The ARN as it came.
@@ -121,12 +78,12 @@ impl<'a> TopicArn<'a> {
 
     /// The host of SNS in the topic's region, which alone serves its certificates and confirmations.
     pub fn sns_host(&self) -> String {
-        format!("sns.{}.{}", self.region(), PARTITIONS[self.partition].suffix)
+        format!("sns.{}.{}", self.region(), self.partition.suffix)
     }
 
     /// The DNS name that a certificate must hold to sign for this topic's region (`sns.md` 1.4). It is rarely the host.
     pub fn signing_name(&self) -> Cow<'static, str> {
-        let (partition, region) = (&PARTITIONS[self.partition], self.region());
+        let (partition, region) = (self.partition, self.region());
         match partition.name {
             "aws-cn" => format!("sns-{region}.{}", partition.suffix).into(),
             "aws-us-gov" => "sns-us-gov-west-1.amazonaws.com".into(),
@@ -138,19 +95,6 @@ impl<'a> TopicArn<'a> {
             "aws" => "sns.amazonaws.com".into(),
             _ => format!("sns.{}", partition.suffix).into(),
         }
-    }
-}
-
-impl Partition {
-    fn has(&self, region: &str) -> bool {
-        self.prefixes.iter().filter_map(|prefix| region.strip_prefix(prefix)).any(|rest| {
-            rest.split_once('-').is_some_and(|(direction, number)| {
-                (1..=16).contains(&direction.len())
-                    && direction.bytes().all(|b| b.is_ascii_lowercase())
-                    && (1..=2).contains(&number.len())
-                    && number.bytes().all(|b| b.is_ascii_digit())
-            })
-        })
     }
 }
 
@@ -177,6 +121,7 @@ pub fn certificate_url(url: &str, topic: &TopicArn<'_>, endpoint: Option<&Url>) 
     };
     match parse_plain(url) {
         Some(parsed) if is_of(&parsed, endpoint) && parsed.query().is_none() => Ok(parsed),
+        Some(parsed) if parsed.origin() != endpoint.origin() => refuse(&elsewhere("SigningCertURL", &parsed, endpoint)),
         _ => refuse(&format!("SigningCertURL is not a path of {}", endpoint.origin().ascii_serialization())),
     }
 }
@@ -207,7 +152,22 @@ pub fn check_subscribe_url(
     if fits {
         return Ok(());
     }
-    Err(Refusal::new(Reason::SubscribeUrlUntrusted, "SubscribeURL is not the one that TopicArn and Token make"))
+    let why = match (endpoint, parse_plain(url)) {
+        (Some(endpoint), Some(parsed)) if parsed.origin() != endpoint.origin() => {
+            elsewhere("SubscribeURL", &parsed, endpoint)
+        }
+        _ => "SubscribeURL is not the one that TopicArn and Token make".to_owned(),
+    };
+    Err(Refusal::new(Reason::SubscribeUrlUntrusted, why))
+}
+
+/// What an operator needs who configured the right SNS by another name than the one that it calls itself.
+fn elsewhere(member: &str, url: &Url, endpoint: &Url) -> String {
+    format!(
+        "{member} is at {}, not at {}; if both are the same SNS, set POSTERN_SNS_ENDPOINT_URL to the former, or have it call itself by the latter",
+        url.origin().ascii_serialization(),
+        endpoint.origin().ascii_serialization()
+    )
 }
 
 /// The address that confirms a subscription, built by us. `None` only when `endpoint` cannot carry a path.
@@ -224,17 +184,6 @@ pub fn confirmation_url(topic: &TopicArn<'_>, token: &str, endpoint: Option<&Url
                 .append_pair("Token", token);
             Some(url)
         }
-    }
-}
-
-/// Whether an SNS other than Amazon's may be spoken to at `url`: https, or http on this machine's own loopback.
-pub fn is_acceptable_endpoint(url: &Url) -> bool {
-    match (url.scheme(), url.host()) {
-        ("https", Some(_)) => true,
-        ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
-        ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
-        ("http", Some(Host::Domain(name))) => name == "localhost" || name.ends_with(".localhost"),
-        _ => false,
     }
 }
 

@@ -16,9 +16,22 @@ pub(super) fn subscription_arn(xml: &str, topic: &str) -> Option<String> {
     (!id.is_empty() && id.len() <= 64 && id.bytes().all(plain)).then(|| arn.to_owned())
 }
 
+/// Whether the error in `xml` only asks for patience: AWS throttles with status 400 and a code such as `Throttling`.
+pub(super) fn is_throttled(xml: &str) -> bool {
+    let code = xml.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    code.is_some_and(|(code, _)| code.contains("Throttl") || code == "RequestLimitExceeded")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_code_that_throttles_asks_for_patience() {
+        let error = |code: &str| format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>");
+        assert!(is_throttled(&error("Throttling")) && is_throttled(&error("ThrottledException")));
+        assert!(!is_throttled(&error("InvalidParameter")) && !is_throttled("Throttling"));
+    }
 
     const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
 

@@ -81,7 +81,11 @@ pub(crate) async fn by_url(client: &Client, url: Url, topic: &str) -> Result<Con
                 .map(|subscription_arn| Confirmed { subscription_arn })
                 .ok_or_else(|| Failure::BadResponse(format!("{} bytes without its SubscriptionArn", reply.body.len())))
         }
-        408 | 429 => Err(Failure::Unavailable(format!("SNS answered {status}"))),
+        // What a policy or a quota forbids, an operator may allow within the token's two days.
+        401 | 403 | 408 | 425 | 429 => Err(Failure::Unavailable(format!("SNS answered {status}"))),
+        400..=499 if answer::is_throttled(&String::from_utf8_lossy(&reply.body)) => {
+            Err(Failure::Unavailable(format!("SNS answered {status}: too many requests")))
+        }
         400..=499 => Err(Failure::Rejected(format!("SNS answered {status}"))),
         300..=399 => Err(Failure::Unavailable(format!("SNS answered {status}; redirects are not followed"))),
         _ => Err(Failure::Unavailable(format!("SNS answered {status}"))),

@@ -33,15 +33,13 @@ impl SnsCaller {
     }
 
     async fn call(&self, topic: &str, token: &str) -> Result<Confirmed, Failure> {
-        let account =
-            self.accounts.iter().find(|(topics, _)| topics.iter().any(|t| t == topic)).map(|(_, account)| account);
-        if let Some(account) = account
-            && let Some(result) = account.confirm(topic, token).await
-        {
-            match result {
-                Ok(confirmed) => return Ok(confirmed),
+        // Of the instances that share a topic, any may be the one that has credentials.
+        for (_, account) in self.accounts.iter().filter(|(topics, _)| topics.iter().any(|t| t == topic)) {
+            match account.confirm(topic, token).await {
+                None => {}
+                Some(Ok(confirmed)) => return Ok(confirmed),
                 // Credentials without sns:ConfirmSubscription are common, and confirming needs none.
-                Err(failure) => tracing::warn!(
+                Some(Err(failure)) => tracing::warn!(
                     topic,
                     detail = %failure,
                     "the credentials could not confirm the subscription; confirming without them, so that its UnsubscribeURL needs no credentials either"

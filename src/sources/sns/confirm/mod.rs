@@ -37,11 +37,18 @@ const TOKEN_LIFE: Duration = Duration::from_hours(48);
 /// Ended intents are kept this long, so that a repeated message of the same token is recognised.
 const KEPT_FOR: Duration = Duration::from_hours(96);
 
-/// Intents of one topic at most, ended ones included; tokens come from SNS alone, but anybody may ask it for one.
-const PER_TOPIC: usize = 32;
+/// Pending intents of one topic at most; tokens come from SNS alone, but anybody may ask it for one.
+const PENDING_PER_TOPIC: usize = 32;
+
+/// Ended intents of one topic that are remembered at most. A forgotten token that is sent again is confirmed once more, which SNS
+/// answers alike; a bound that counted these would refuse genuine subscriptions for days.
+const ENDED_PER_TOPIC: usize = 64;
 
 /// First and longest wait between attempts of one intent.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// How long nothing is looked at when nothing is due.
+const LONGEST_SLEEP: Duration = Duration::from_mins(10);
 
 /// Why a confirmation message was handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,8 @@ pub struct Confirmer {
     caller: Arc<dyn Caller>,
     enabled: bool,
     unsubscribe: UnsubscribePolicy,
+    /// The topics of enabled instances. The store may hold intents of others, from before a change of the configuration.
+    topics: HashSet<String>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     health: Arc<Health>,
@@ -119,7 +128,8 @@ impl Confirmer {
                 Ok(record) => {
                     board.records.insert(key, record);
                 }
-                Err(error) => tracing::warn!(%error, "an unreadable confirmation intent in the store is left alone"),
+                // Without serde's words: they may quote what they read, and that may be a token.
+                Err(_) => tracing::warn!("an unreadable confirmation intent in the store is left alone"),
             }
         }
         for topic in topics {
@@ -136,6 +146,7 @@ impl Confirmer {
             caller,
             enabled,
             unsubscribe,
+            topics: topics.iter().cloned().collect(),
             clock,
             metrics,
             health,
@@ -161,30 +172,29 @@ impl Confirmer {
     /// [`QueueError`] when the intent could not be stored: the caller answers 503 and SNS sends it again.
     pub async fn intend(&self, message: &VerifiedConfirmation, intent: Intent) -> Result<&'static str, QueueError> {
         let topic = message.topic_arn();
+        let key = key_of(topic, message.token());
+        let _taking = self.taking.lock().await;
+        if let Some(known) = self.board().records.get(&key) {
+            return Ok(match known.state {
+                Standing::Pending => "confirmation_pending",
+                Standing::Confirmed | Standing::Failed => "confirmation_duplicate",
+            });
+        }
         if intent == Intent::Unsubscribed {
             self.alarm_unsubscribed(topic);
-            if self.unsubscribe == UnsubscribePolicy::Alarm {
+            if self.unsubscribe == UnsubscribePolicy::Alarm || !self.enabled {
                 return Ok("unsubscribed");
             }
         } else if !self.enabled {
             tracing::warn!(topic, "a genuine subscription confirmation is left alone (POSTERN_SNS_CONFIRM=never)");
             return Ok("unexpected_confirmation");
         }
-        let key = key_of(topic, message.token());
-        let _taking = self.taking.lock().await;
-        let now = self.clock.now();
-        {
-            let board = self.board();
-            if let Some(known) = board.records.get(&key) {
-                return Ok(match known.state {
-                    Standing::Pending => "confirmation_pending",
-                    Standing::Confirmed | Standing::Failed => "confirmation_duplicate",
-                });
-            }
-            if board.records.values().filter(|r| r.topic == topic).count() >= PER_TOPIC {
-                return Ok("rate_limited");
-            }
+        let Some(surplus) = self.board().make_room(topic) else { return Ok("rate_limited") };
+        if let Some(oldest) = surplus {
+            self.queue.remove_note(SPACE, &oldest).await?;
+            self.board().records.remove(&oldest);
         }
+        let now = self.clock.now();
         let record = Record {
             topic: topic.to_owned(),
             token: Some(message.token().to_owned()),
@@ -207,7 +217,8 @@ impl Confirmer {
     pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
             let next = self.begin_due().await;
-            let wait = next.map_or(Duration::from_mins(10), |at| at.since(self.clock.now()));
+            // Bounded, so that a clock that is put right is noticed.
+            let wait = next.map_or(LONGEST_SLEEP, |at| at.since(self.clock.now()).min(LONGEST_SLEEP));
             tokio::select! {
                 () = shutdown.reached(Phase::Draining) => return,
                 () = self.wake.notified() => {}
@@ -227,7 +238,7 @@ impl Confirmer {
             let mut pending: Vec<(String, Record)> = board
                 .records
                 .iter()
-                .filter(|(_, r)| r.state == Standing::Pending)
+                .filter(|(_, r)| r.state == Standing::Pending && self.enabled && self.topics.contains(&r.topic))
                 .map(|(key, r)| (key.clone(), r.clone()))
                 .collect();
             pending.sort_by_key(|(_, r)| r.next_at);
@@ -235,7 +246,8 @@ impl Confirmer {
                 if board.in_flight.contains(&record.topic) {
                     continue;
                 }
-                if record.next_at <= now {
+                // Further ahead than any wait: our clock was put back since then.
+                if record.next_at <= now || record.next_at > now.plus(BACKOFF.1) {
                     board.in_flight.insert(record.topic.clone());
                     due.push((key, record));
                 } else {
@@ -263,9 +275,10 @@ impl Confirmer {
         record.attempts += 1;
         let (label, alarm) = match result {
             Ok(Confirmed { subscription_arn }) => {
-                record.end(Standing::Confirmed, now, subscription_arn.clone());
-                tracing::info!(topic, subscription = subscription_arn, "subscription confirmed");
-                self.health.ok(&condition(&topic), format!("confirmed at {now}: {subscription_arn}"));
+                record.end(Standing::Confirmed, now, subscription_arn);
+                // Not the subscription's ARN: it is all that an UnsubscribeURL holds, and `/ready` is open (`sns.md` 1.3).
+                tracing::info!(topic, "subscription confirmed");
+                self.health.ok(&condition(&topic), format!("confirmed at {now}"));
                 ("confirmed", None)
             }
             Err(Failure::Rejected(why)) => {
@@ -316,7 +329,9 @@ impl Confirmer {
             .board()
             .records
             .iter()
-            .filter(|(_, r)| r.ended_at.is_some_and(|at| now.since(at) > KEPT_FOR))
+            // A pending one has no end while its topic is not configured; its token's life is over all the same.
+            .filter(|(_, r)| now.since(r.ended_at.unwrap_or(r.received_at)) > KEPT_FOR)
+            .filter(|(_, r)| r.state != Standing::Pending || !self.enabled || !self.topics.contains(&r.topic))
             .map(|(key, _)| key.clone())
             .collect();
         for key in old {
@@ -333,6 +348,18 @@ impl Confirmer {
 
     fn board(&self) -> std::sync::MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    /// Whether one more intent of `topic` may be kept, and the key of the one that goes for it, if one must.
+    fn make_room(&self, topic: &str) -> Option<Option<String>> {
+        let of_topic = || self.records.iter().filter(|(_, r)| r.topic == topic);
+        if of_topic().filter(|(_, r)| r.state == Standing::Pending).count() >= PENDING_PER_TOPIC {
+            return None;
+        }
+        let ended = || of_topic().filter_map(|(key, r)| Some((r.ended_at?, key)));
+        Some(if ended().count() >= ENDED_PER_TOPIC { ended().min().map(|(_, key)| key.clone()) } else { None })
     }
 }
 
@@ -370,21 +397,4 @@ fn jitter() -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_doubles_to_five_minutes_and_keeps_half_of_itself() {
-        assert_eq!(backoff(1, 1.0), Duration::from_secs(1));
-        assert_eq!(backoff(3, 1.0), Duration::from_secs(4));
-        assert_eq!(backoff(3, 0.0), Duration::from_secs(2));
-        assert_eq!(backoff(400, 1.0), Duration::from_mins(5));
-    }
-
-    #[test]
-    fn the_key_of_an_intent_does_not_hold_its_token() {
-        let key = key_of("arn:aws:sns:eu-west-1:123456789012:t", "abcdef0123456789");
-        assert!(!key.contains("abcdef0123456789"));
-        assert_ne!(key, key_of("arn:aws:sns:eu-west-1:123456789012:t", "abcdef0123456780"));
-    }
-}
+mod tests;

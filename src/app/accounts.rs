@@ -24,12 +24,12 @@ impl Account for AwsAccount {
     }
 }
 
-/// One account for each instance, for its topics.
+/// One account for each enabled instance, for its topics.
 pub(super) fn of(config: &Config, extra_ca_pem: &[Vec<u8>]) -> Result<Accounts, BadAuthorities> {
     let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
     let account = |instance: &Arc<Instance>| {
         let aws = Arc::new(Aws::new(instance, endpoint, extra_ca_pem)?);
         Ok((instance.topics.clone(), Arc::new(AwsAccount(aws)) as Arc<dyn Account>))
     };
-    config.instances.iter().map(account).collect()
+    config.instances.iter().filter(|instance| instance.enabled).map(account).collect()
 }

@@ -45,6 +45,11 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A leaf and its issuer together; SNS hangs up after 15 s.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// How long a comparison of our clock with a server's holds before a message is refused for its time.
+const COMPARED_FOR: Duration = Duration::from_secs(15 * 60);
+/// The condition that says whether signing certificates lead to a root.
+const CONDITION: &str = "signing certificates";
+
 /// What a store is made from.
 pub struct Setup {
     /// How certificates are fetched.
@@ -82,6 +87,10 @@ struct Inner {
     disk: Disk,
     issuers: Issuers,
     state: Mutex<State>,
+    /// When our clock was last compared with a server's.
+    compared: Mutex<Option<Instant>>,
+    /// Held while comparing; when that last failed.
+    comparing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -142,6 +151,8 @@ impl CertificateStore {
             disk,
             issuers,
             state: Mutex::default(),
+            compared: Mutex::default(),
+            comparing: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -158,11 +169,18 @@ impl CertificateStore {
         match flight.wait_for(Option::is_some).await {
             // The flight may have been another caller's, who asked about another time.
             Ok(result) => match result.clone().unwrap_or_else(|| Err(lost())) {
-                Ok(key) if !key.is_valid_at(now) => Err(out_of_time(&key, now)),
+                Ok(key) if !key.is_valid_at(now) => Err(self.0.out_of_time(&key, now)),
                 result => result,
             },
             Err(_) => Err(lost()),
         }
+    }
+
+    /// Whether our clock may be trusted to refuse a message for its time, asking the server of `url` where it was not compared
+    /// lately: a sidecar whose certificates are all on disk fetches nothing, and would refuse everything for ever if its clock were
+    /// wrong (hard case 9). `url` is one that [`super::verify::precheck`] passes. At most one question in 15 min, one in 30 s while there is no answer.
+    pub async fn clock_is_known(&self, url: &Url) -> bool {
+        self.0.clock_is_known(url).await
     }
 
     /// Fetches Amazon's known issuers until all are here, reporting the condition `issuers`. Returns then, or at once where no
@@ -193,7 +211,7 @@ impl CertificateStore {
         state.entries.retain(|entry| entry.key.is_valid_at(present) || entry.key.is_valid_at(now));
         if let Some(entry) = state.entries.iter_mut().find(|e| e.url == url.as_str() && e.name == name) {
             if !entry.key.is_valid_at(now) {
-                return Lookup::Done(Err(out_of_time(&entry.key, now)));
+                return Lookup::Done(Err(self.0.out_of_time(&entry.key, now)));
             }
             entry.used = uses;
             let key = Arc::clone(&entry.key);
@@ -253,10 +271,6 @@ impl CertificateStore {
         });
         receiver
     }
-}
-
-fn out_of_time(key: &SigningKey, now: UnixMillis) -> Refusal {
-    Refusal::new(Reason::CertNotValidNow, format!("{}: valid until {}, asked about {now}", key.url(), key.not_after()))
 }
 
 impl State {
@@ -341,6 +355,7 @@ impl Inner {
                 Err(refusal) => tracing::warn!(%refusal, %issuer, "cannot get the issuer of a signing certificate"),
             }
         }
+        // It came from SNS's own host, so this is either our ignorance or SNS's host gone wrong; a stranger cannot cause it.
         let problem = match &judged {
             Ok(judged) => judged.problem.as_ref(),
             Err(refusal) => Some(refusal).filter(|r| matches!(r.reason, Reason::CertChain | Reason::CertIssuerUnknown)),
@@ -348,6 +363,10 @@ impl Inner {
         if let Some(problem) = problem {
             self.metrics.chain_problems.get_or_create(&Outcome { outcome: problem.reason.as_str() }).inc();
             tracing::warn!(refused = judged.is_err(), %problem, "a signing certificate leads to no trusted root");
+            let reason = format!("{problem}; see POSTERN_SNS_TRUST_ANCHOR_FILE and POSTERN_SNS_CHAIN");
+            self.health.degraded(CONDITION, reason);
+        } else if judged.is_ok() {
+            self.health.ok(CONDITION, "the last signing certificate leads to a trusted root");
         }
         match judged {
             Ok(judged) => Ok(Arc::new(judged.key)),
@@ -364,6 +383,31 @@ impl Inner {
         chain::judge(pem, url.as_str(), name, &bench)
     }
 
+    async fn clock_is_known(&self, url: &Url) -> bool {
+        let is_compared = || {
+            let compared = *self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+            compared.is_some_and(|at| at.elapsed() < COMPARED_FOR)
+        };
+        if is_compared() {
+            return true;
+        }
+        let mut failed = self.comparing.lock().await;
+        if is_compared() {
+            return true;
+        }
+        if failed.is_some_and(|at| at.elapsed() < FAILURE_FOR) {
+            return false;
+        }
+        // What it answers does not matter: every answer has a date.
+        let answered = !matches!(self.fetch(url).await, Err(refusal) if refusal.reason == Reason::CertFetch);
+        *failed = Some(Instant::now());
+        if answered {
+            // A server without a clock of its own leaves us with ours.
+            *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        is_compared()
+    }
+
     /// One GET, with its status judged and the server's clock noted.
     async fn fetch(&self, url: &Url) -> Result<Vec<u8>, Refusal> {
         let fetched = self.fetch.get(url, MAX_CERTIFICATE_BYTES, FETCH_TIMEOUT);
@@ -375,6 +419,7 @@ impl Inner {
         };
         if let Ok(Fetched { date: Some(date), .. }) = fetched {
             self.skew.observe(date, self.clock.now());
+            *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             self.metrics.clock_skew_seconds.set(self.skew.millis() as f64 / 1000.0);
         }
         let (outcome, result) = match fetched {
@@ -392,6 +437,11 @@ impl Inner {
         };
         self.count_fetch(outcome);
         result
+    }
+
+    fn out_of_time(&self, key: &SigningKey, now: UnixMillis) -> Refusal {
+        let reason = if self.skew.is_off() { Reason::ClockOff } else { Reason::CertNotValidNow };
+        Refusal::new(reason, format!("{}: valid until {}, asked about {now}", key.url(), key.not_after()))
     }
 
     fn count_fetch(&self, outcome: &'static str) {

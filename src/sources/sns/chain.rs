@@ -201,13 +201,29 @@ fn check_chain(
     let issuer = certificate.issuer();
     let known = issuer == certificate.subject()
         || bench.trust.anchors.iter().any(|anchor| anchor.subject.as_ref() == contents(issuer.as_raw()))
-        || issuers.iter().any(|der| parse(der).is_some_and(|known| known.subject() == issuer));
+        || issuers.iter().any(|der| {
+            parse(der).is_some_and(|known| known.subject() == issuer && may_have_signed(&known, certificate))
+        });
     let (reason, why) = if known {
         (Reason::CertChain, format!("does not lead to a trusted root: {error}"))
     } else {
         (Reason::CertIssuerUnknown, "the certificate of this issuer is not known here".to_owned())
     };
     Err(Refusal::new(reason, format!("{url}: issued by {issuer}: {why}")))
+}
+
+/// Whether nothing in the two says that another key signed: an issuer that was renewed with a new key keeps its name, and is one that
+/// we do not have.
+fn may_have_signed(issuer: &X509Certificate<'_>, leaf: &X509Certificate<'_>) -> bool {
+    let wanted = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref(),
+        _ => None,
+    });
+    let has = issuer.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id),
+        _ => None,
+    });
+    wanted.zip(has).is_none_or(|(wanted, has)| wanted.0 == has.0)
 }
 
 /// Where the issuer of the certificate in `pem` can be fetched, if that is at `crt.*.amazontrust.com`.

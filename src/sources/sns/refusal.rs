@@ -128,6 +128,8 @@ reasons! {
     CertUrlUntrusted "cert_url_untrusted" 403,
     /// A time refusal while our own clock is known to be off.
     ClockOff "clock_off" 503,
+    /// A time refusal while our own clock could not be compared with anybody's.
+    ClockUnknown "clock_unknown" 503,
     /// A member occurs twice, also after unescaping, or in both of its spellings.
     DuplicateKey "duplicate_key" 400,
     /// Timestamp is more than five minutes ahead.
@@ -199,7 +201,7 @@ mod tests {
         let words: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
         assert_eq!(words.len(), Reason::ALL.len());
         let ours: Vec<_> = Reason::ALL.iter().filter(|r| r.status() == 503).map(|r| r.as_str()).collect();
-        assert_eq!(ours, ["cert_fetch", "cert_issuer_unknown", "cert_rate", "clock_off"]);
+        assert_eq!(ours, ["cert_fetch", "cert_issuer_unknown", "cert_rate", "clock_off", "clock_unknown"]);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use hyper::HeaderMap;
+use url::Url;
 
 use super::certs::CertificateStore;
 use super::message::{self, Envelope, Hints};
-use super::refusal::Refusal;
+use super::refusal::{Reason, Refusal};
+use super::url::certificate_url;
 use super::verify::{Policy, Verified, precheck, verify_signature};
 use crate::clock::{Clock, ClockSkew, UnixMillis};
 
@@ -59,9 +61,26 @@ impl Verifier {
     }
 
     async fn prove(&self, envelope: &Envelope<'_>, now: UnixMillis) -> Result<Verified, Refusal> {
-        let url = precheck(envelope, &self.policy, now, self.skew.is_off())?;
+        let url = match precheck(envelope, &self.policy, now, self.skew.is_off()) {
+            Err(refusal) if matches!(refusal.reason, Reason::Stale | Reason::Future) => {
+                self.recheck_time(envelope, now, refusal).await?
+            }
+            judged => judged?,
+        };
         let key = self.certificates.get(&url, &envelope.topic().signing_name(), now).await?;
         verify_signature(envelope, &key)
+    }
+}
+
+impl Verifier {
+    /// Refuses for the time only by a clock that was compared with another.
+    async fn recheck_time(&self, envelope: &Envelope<'_>, now: UnixMillis, refusal: Refusal) -> Result<Url, Refusal> {
+        let endpoint = self.policy.endpoint.as_ref();
+        let url = certificate_url(envelope.signing_cert_url(), envelope.topic(), endpoint)?;
+        if !self.certificates.clock_is_known(&url).await {
+            return Err(Refusal { reason: Reason::ClockUnknown, ..refusal });
+        }
+        precheck(envelope, &self.policy, now, self.skew.is_off())
     }
 }
 
@@ -88,7 +107,6 @@ mod tests {
     use std::time::Duration;
 
     use prometheus_client::registry::Registry;
-    use url::Url;
 
     use super::*;
     use crate::clock::ManualClock;
@@ -98,7 +116,6 @@ mod tests {
     use crate::simulator::authority::{Authority, Leaf, Signer};
     use crate::sources::sns::certs::{Fetch, FetchError, Fetched, Setup};
     use crate::sources::sns::chain::Trust;
-    use crate::sources::sns::refusal::Reason;
     use crate::telemetry::Metrics;
 
     const TOPIC: &str = "arn:aws:sns:us-east-1:000000000000:t";

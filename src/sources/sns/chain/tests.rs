@@ -302,3 +302,18 @@ fn a_fetched_issuer_is_kept_only_when_it_leads_to_a_root() {
     assert_eq!(accept(&der(&leaf(Some(&root), |_| {})), &[], now()), Err(503), "no CA");
     assert_eq!(accept(b"", &[], now()), Err(503));
 }
+
+/// Amazon renews an issuer under its old name; with a new key that was taken for a forgery, and what its leafs signed was refused
+/// for good.
+#[test]
+fn a_leaf_of_a_renewed_issuer_is_of_one_that_we_do_not_have() {
+    let (root, issuer) = ca("root", None);
+    let (old, _) = ca("M01", Some(&issuer));
+    let (_, renewed) = ca("M01", Some(&issuer));
+    let judged = |names_its_issuer: bool| {
+        let pem = leaf(Some(&renewed), |params| params.use_authority_key_identifier_extension = names_its_issuer);
+        judge_with(&pem, &trust(&root), &[der(&old)], ChainPolicy::Enforce).map_or_else(Reason::as_str, |_| "ok")
+    };
+    assert_eq!(judged(true), "cert_issuer_unknown");
+    assert_eq!(judged(false), "cert_chain", "nothing says that another key signed");
+}

@@ -30,6 +30,10 @@ pub(crate) enum Script {
 struct State {
     scripts: HashMap<String, Script>,
     requests: Vec<String>,
+    /// Seconds by which its clock is ahead.
+    ahead: i64,
+    /// Whether it takes connections.
+    gone: bool,
 }
 
 pub(crate) struct Amazon {
@@ -63,6 +67,16 @@ impl Amazon {
         self.state.lock().expect("a lock").scripts.insert(url.to_owned(), script);
     }
 
+    /// Sets its clock by `seconds` ahead of ours.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.state.lock().expect("a lock").ahead = seconds;
+    }
+
+    /// Cuts the network off: connections are closed without an answer.
+    pub(crate) fn go_away(&self) {
+        self.state.lock().expect("a lock").gone = true;
+    }
+
     /// Every URL that was asked for, in order.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().expect("a lock").requests.clone()
@@ -70,6 +84,9 @@ impl Amazon {
 }
 
 async fn tunnel(mut stream: TcpStream, issuer: Arc<Issuer<'static, KeyPair>>, state: Arc<Mutex<State>>) -> Option<()> {
+    if state.lock().expect("a lock").gone {
+        return None;
+    }
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
         head.push(stream.read_u8().await.ok()?);
@@ -105,11 +122,13 @@ async fn tunnel(mut stream: TcpStream, issuer: Arc<Issuer<'static, KeyPair>>, st
     let service = service_fn(move |request: Request<Incoming>| {
         let url = format!("https://{host}{}", request.uri());
         let script = answer(&state, &url);
+        let ahead = state.lock().expect("a lock").ahead;
         async move {
             let response = match script {
-                Some(Script::Body(status, body)) => {
-                    Response::builder().status(status).header("date", httpdate_now()).body(Full::new(Bytes::from(body)))
-                }
+                Some(Script::Body(status, body)) => Response::builder()
+                    .status(status)
+                    .header("date", http_date(ahead))
+                    .body(Full::new(Bytes::from(body))),
                 Some(Script::Redirect(to)) => {
                     Response::builder().status(302).header("location", to).body(Full::default())
                 }
@@ -133,8 +152,8 @@ fn answer(state: &Mutex<State>, url: &str) -> Option<Script> {
     state.scripts.get(url).or_else(|| state.scripts.get(bare)).cloned()
 }
 
-fn httpdate_now() -> String {
-    let now = time::OffsetDateTime::now_utc();
+fn http_date(ahead: i64) -> String {
+    let now = time::OffsetDateTime::now_utc() + time::Duration::seconds(ahead);
     now.format(time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     ))

@@ -3,8 +3,10 @@
 
 mod amazon;
 mod certificates;
+mod endpoint;
 mod fields;
 mod flood;
+mod issuers;
 mod listener;
 mod payload;
 mod subscription;

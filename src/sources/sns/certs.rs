@@ -4,6 +4,7 @@
 //! minute, bytes, time, and how long a failure is remembered. A certificate that was good once is exempt from that rationing, and no
 //! failure drives it out. Only what was judged good is kept on disk, so that a restart without network still verifies.
 
+mod compare;
 mod disk;
 mod fetch;
 mod issuers;
@@ -45,8 +46,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A leaf and its issuer together; SNS hangs up after 15 s.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// How long a comparison of our clock with a server's holds before a message is refused for its time.
-const COMPARED_FOR: Duration = Duration::from_secs(15 * 60);
 /// The condition that says whether signing certificates lead to a root.
 const CONDITION: &str = "signing certificates";
 
@@ -381,31 +380,6 @@ impl Inner {
         let issuers = self.issuers.known();
         let bench = Bench { trust: &self.trust, issuers: &issuers, chain: self.chain, now };
         chain::judge(pem, url.as_str(), name, &bench)
-    }
-
-    async fn clock_is_known(&self, url: &Url) -> bool {
-        let is_compared = || {
-            let compared = *self.compared.lock().unwrap_or_else(PoisonError::into_inner);
-            compared.is_some_and(|at| at.elapsed() < COMPARED_FOR)
-        };
-        if is_compared() {
-            return true;
-        }
-        let mut failed = self.comparing.lock().await;
-        if is_compared() {
-            return true;
-        }
-        if failed.is_some_and(|at| at.elapsed() < FAILURE_FOR) {
-            return false;
-        }
-        // What it answers does not matter: every answer has a date.
-        let answered = !matches!(self.fetch(url).await, Err(refusal) if refusal.reason == Reason::CertFetch);
-        *failed = Some(Instant::now());
-        if answered {
-            // A server without a clock of its own leaves us with ours.
-            *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
-        is_compared()
     }
 
     /// One GET, with its status judged and the server's clock noted.

@@ -3,6 +3,8 @@
 
 mod amazon;
 mod certificates;
+#[cfg(feature = "aws")]
+mod credentials;
 mod endpoint;
 mod fields;
 mod flood;

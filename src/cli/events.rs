@@ -196,7 +196,8 @@ fn change(args: &ChangeArgs, what: &'static str, done: &str, limits: &str) -> Ex
         .and_then(|runtime| runtime.block_on(change_store(&args.selection, filter, args.all, what)));
     let (error, code) = match result {
         Ok(0) => {
-            println!("0 {done}: nothing fits; {limits}");
+            println!("0 {done}");
+            eprintln!("postern {what}: nothing fits; {limits}");
             return ExitCode::SUCCESS;
         }
         Ok(count) => {

@@ -3,6 +3,7 @@
 //! A listing reads the store beside a running sidecar. A change needs the store's owner: the running sidecar by its admin API, or
 //! this command itself while none runs.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +17,15 @@ use prometheus_client::registry::Registry;
 
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::{Clock, SystemClock, UnixMillis};
-use crate::config::{self, CallbackUrl, ProcessEnvironment, QueueConfig};
+use crate::config::{self, CallbackUrl, Problem, ProcessEnvironment, QueueConfig};
 use crate::egress::{Call, Client, Options};
 use crate::queue::embedded::{self, OpenError};
 use crate::queue::{Filter, Queue, Row, State};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
+
+/// Longer than any dedupe memory, and short enough to be counted in milliseconds.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Which deliveries.
 #[derive(Clone, Debug, ClapArgs)]
@@ -121,14 +125,20 @@ pub fn list(args: &ListArgs) -> ExitCode {
             return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };
-    if args.json {
-        for row in &rows {
-            println!("{}", serde_json::to_string(row).unwrap_or_default());
+    let text = if args.json { lines(&rows) } else { table(&rows) };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("postern events: the listing cannot be written: {error}");
+            ExitCode::from(EXIT_UNAVAILABLE)
         }
-    } else {
-        print!("{}", table(&rows));
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
-    ExitCode::SUCCESS
+}
+
+/// Rows for a program: one JSON object a line.
+fn lines(rows: &[Row]) -> String {
+    rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect()
 }
 
 /// Rows for a person: one line each, with the attempts that failed and count, and the last of them beneath what is not delivered.
@@ -219,6 +229,10 @@ enum Failure {
     Unavailable(String),
 }
 
+fn settings(problems: Vec<Problem>) -> Failure {
+    Failure::Settings(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
 impl From<String> for Failure {
     fn from(error: String) -> Self {
         Self::Unavailable(error)
@@ -228,7 +242,10 @@ impl From<String> for Failure {
 async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'static str) -> Result<u64, Failure> {
     let metrics = Metrics::register(&mut Registry::default());
     let dir = selection.data_dir();
-    match embedded::open(&dir, &QueueConfig::default(), &[], Arc::new(SystemClock), metrics) {
+    let bounds = config::queue(&ProcessEnvironment).map_err(settings)?;
+    // Forgetting is the sidecar's work: this shell need not know for how long it remembers.
+    let bounds = QueueConfig { dedupe_for: FOREVER, ..bounds };
+    match embedded::open(&dir, &bounds, &[], Arc::new(SystemClock), metrics) {
         Ok(store) => {
             let count = match what {
                 "replay" => store.replay(filter).await,
@@ -244,10 +261,7 @@ async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'
 }
 
 async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Failure> {
-    let admin = config::admin(&ProcessEnvironment).map_err(|problems| {
-        Failure::Settings(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    let (address, token) = admin;
+    let (address, token) = config::admin(&ProcessEnvironment).map_err(settings)?;
     let token: Secret = token.ok_or_else(|| {
         let what = "a sidecar is running on this store and only it may change it: set POSTERN_ADMIN_TOKEN here, as the sidecar has it, so that it can be asked";
         Failure::Settings(what.to_owned())

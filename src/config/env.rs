@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::problem::Problem;
 use super::settings;
 use super::values::{Reader, Values};
-use super::{Config, SnsConfig, instance, process, topic};
+use super::{Config, QueueConfig, SnsConfig, instance, process, topic};
 use crate::secret::Secret;
 
 /// Where variables come from.
@@ -85,6 +86,17 @@ pub fn admin(env: &dyn Environment) -> Result<(SocketAddr, Option<Secret>), Vec<
     let mut problems = Vec::new();
     let admin = process::admin(&mut Reader { values: &values, problems: &mut problems });
     if problems.is_empty() { Ok(admin) } else { Err(problems) }
+}
+
+/// The bounds of the queue, for commands that open the store themselves; other settings are not looked at.
+///
+/// # Errors
+/// What is wrong with these settings.
+pub fn queue(env: &dyn Environment) -> Result<QueueConfig, Vec<Problem>> {
+    let values = values(env, &mut Vec::new());
+    let mut problems = Vec::new();
+    let queue = process::queue(&mut Reader { values: &values, problems: &mut problems }, Duration::ZERO);
+    if problems.is_empty() { Ok(queue) } else { Err(problems) }
 }
 
 /// The files of authorities for outgoing TLS: `POSTERN_EGRESS_CA_FILE`, and the trust anchor where another SNS is named.

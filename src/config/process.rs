@@ -141,7 +141,8 @@ fn log(reader: &mut Reader<'_>) -> LogConfig {
     }
 }
 
-fn queue(reader: &mut Reader<'_>, max_age: Duration) -> QueueConfig {
+/// The bounds and memory of the queue; `max_age` is the replay window.
+pub(super) fn queue(reader: &mut Reader<'_>, max_age: Duration) -> QueueConfig {
     reader.read("POSTERN_QUEUE", |text| match text {
         "embedded" => Ok(()),
         _ if text.starts_with("jetstream:") => {

@@ -1,7 +1,8 @@
 //! The 83 rows of the attack table (`sns.md` 2.5), each over a real socket against the real sidecar. Where the design's hard cases say
 //! otherwise, they win, and the test says so.
 
-mod amazon;
+pub(crate) mod amazon;
+pub(crate) mod bench;
 mod certificates;
 #[cfg(feature = "aws")]
 mod credentials;

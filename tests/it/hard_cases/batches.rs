@@ -96,7 +96,7 @@ async fn a_batch_that_fails_without_a_refusal_stays_whole() {
 async fn events_of_one_key_stay_in_order_across_batches() {
     let stand = Stand::start(&[BATCHES]).await;
     stand.app.script([Behaviour::Status(500)]);
-    let order = |n: u32| record("ObjectCreated:Put", if n % 4 == 0 { "other" } else { "same" }, n);
+    let order = |n: u32| record("ObjectCreated:Put", if n.is_multiple_of(4) { "other" } else { "same" }, n);
     let records: Vec<_> = (1..=12).map(order).collect();
     assert_eq!(stand.notify(&records).await, 200, "{}", stand.log());
     let sequence = || -> Vec<String> {

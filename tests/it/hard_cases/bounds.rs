@@ -64,7 +64,7 @@ async fn what_was_seen_is_remembered_after_a_crash() {
     stand.begin().await;
     // SNS sends it again because our answer was lost; S3 publishes it again because that is allowed.
     assert_eq!(stand.post(&message).await, 200, "{}", stand.log());
-    assert_eq!(stand.notify(&[record.clone()]).await, 200, "{}", stand.log());
+    assert_eq!(stand.notify(std::slice::from_ref(&record)).await, 200, "{}", stand.log());
     // Of a message that is new the part that is new goes on.
     assert_eq!(stand.notify(&[record, created("b")]).await, 200, "{}", stand.log());
     stand.delivered(&["b"]).await;

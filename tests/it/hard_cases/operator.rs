@@ -2,7 +2,7 @@
 
 use postern::simulator::receiver::Behaviour;
 
-use super::stand::{Stand, stderr, stdout};
+use super::stand::{Stand, created, run, stderr, stdout};
 
 const TOKEN: &str = "a-token-that-is-long-enough";
 
@@ -105,4 +105,68 @@ async fn a_change_that_cannot_be_made_says_what_to_do() {
     let state = stand.cli(&["events", "--state", "lost"]).await;
     assert_eq!(state.status.code(), Some(64));
     assert!(stderr(&state).contains("superseded"), "{}", stderr(&state));
+}
+
+/// Hard case 17. The operator's command opens the store with the settings of a shell, which knows nothing of a long dedupe memory. It
+/// once forgot, with the default of a day, what the sidecar had been told to remember for a month.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_without_the_sidecar_forgets_nothing() {
+    let mut stand = Stand::start(&[("POSTERN_DEDUPE_FOR", "30days"), ("POSTERN_RETRY_MAX_ATTEMPTS", "1")]).await;
+    let known = stand.envelope(&[created("known")]);
+    assert_eq!(stand.post(&known).await, 200, "{}", stand.log());
+    stand.delivered(&["known"]).await;
+    stand.app.script([Behaviour::Status(500)]);
+    stand.create(&["dead"]).await;
+    stand.wait_rows(&["--state", "dead"], 1).await;
+    stand.signal("INT");
+    assert_eq!(stand.ended().await.code(), Some(0), "{}", stand.log());
+    // Ten days pass: the tables of the memory are named by the time at which they began.
+    let store = rusqlite::Connection::open(stand.dir.path().join("store/postern.db")).expect("the store");
+    let tables = store.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB '*_[0-9]*'");
+    let names: Vec<String> = tables
+        .expect("a query")
+        .query_map([], |row| row.get(0))
+        .expect("names")
+        .collect::<Result<_, _>>()
+        .expect("names");
+    assert!(!names.is_empty());
+    for name in names {
+        let (kind, start) = name.split_once('_').expect("a start");
+        let start = start.parse::<i64>().expect("a time") - 10 * 24 * 3600 * 1000;
+        store.execute_batch(&format!("ALTER TABLE {name} RENAME TO {kind}_{start}")).expect("a new name");
+    }
+    drop(store);
+
+    let mut shell = stand.command(&["replay", "--state", "dead"]);
+    shell.env_remove("POSTERN_DEDUPE_FOR");
+    let replayed = run(shell).await;
+    assert_eq!(stdout(&replayed), "1 owed again\n", "{}", stderr(&replayed));
+    stand.begin().await;
+    stand.delivered(&["dead"]).await;
+    assert_eq!(stand.post(&known).await, 200, "{}", stand.log());
+    stand.create(&["after"]).await;
+    stand.delivered(&["after"]).await;
+    assert_eq!(stand.app.ledger(|ledger| (ledger.taken, ledger.repeated)), (3, 0));
+    assert_eq!(stand.rows(&["--key", "known"]).await.len(), 1);
+}
+
+/// `postern events | head -1`: whoever reads may stop reading. This once was a panic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_into_a_closed_pipe_is_no_failure() {
+    let stand = Stand::start(&[]).await;
+    let records: Vec<_> = (0..50).map(|n| created(&format!("{n} {}", "long".repeat(200)))).collect();
+    for half in records.chunks(25) {
+        assert_eq!(stand.notify(half).await, 200, "{}", stand.log());
+    }
+    stand.wait_rows(&["--state", "delivered"], 50).await;
+    for arguments in [&["events"][..], &["events", "--json"]] {
+        // More than a pipe holds, so that the listing meets its end whenever the reader goes.
+        let mut listing = stand.command(arguments);
+        listing.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = listing.spawn().expect("it starts");
+        drop(child.stdout.take());
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("a thread");
+        let output = output.expect("an end");
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    }
 }

@@ -96,3 +96,37 @@ async fn a_store_on_tmpfs_is_warned_of() {
     let ready = get(stand.admin, "/ready").await.expect("an answer");
     assert!(ready.status == 200 && ready.body.contains("mount a volume"), "a warning and no refusal: {}", ready.body);
 }
+
+/// Hard case 6. A store of a version that is not known yet is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_a_newer_version_is_left_alone() {
+    let mut stand = Stand::start(&[]).await;
+    stand.create(&["a"]).await;
+    stand.delivered(&["a"]).await;
+    stand.kill();
+    let store = rusqlite::Connection::open(stand.dir.path().join("store/postern.db")).expect("the store");
+    store.pragma_update(None, "user_version", 4711).expect("another version");
+    drop(store);
+    for arguments in [&[][..], &["events"], &["replay", "--all"]] {
+        let output = run(stand.command(arguments)).await;
+        assert_eq!(output.status.code(), Some(69), "{arguments:?} {}", stderr(&output));
+        assert!(stderr(&output).contains("has format 4711"), "{arguments:?} {}", stderr(&output));
+    }
+}
+
+/// A port that somebody has is said with the setting's name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_is_named() {
+    let mut stand = Stand::prepare(&[]).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for setting in ["POSTERN_LISTEN", "POSTERN_ADMIN_LISTEN"] {
+        let mut command = stand.command(&[]);
+        command.env(setting, &address);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains(setting) && said.contains(&address), "{said}");
+    }
+    stand.begin().await;
+}

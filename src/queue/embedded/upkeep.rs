@@ -75,6 +75,7 @@ impl Store<'_> {
         if tick {
             self.ticked = Instant::now();
             self.tick()?;
+            self.publish();
         }
         Ok(())
     }

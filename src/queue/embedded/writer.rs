@@ -285,6 +285,8 @@ impl<'c> Store<'c> {
             let done = self.transact(group)?;
             self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
             self.shared.metrics.commit_operations.observe(count as f64);
+            // Whoever hears an answer finds it in the numbers.
+            self.publish();
             self.finish(group.drain(..).zip(done), kept, continuing);
         }
         if refusing && (count > 0 || ticks) {
@@ -296,7 +298,6 @@ impl<'c> Store<'c> {
         let sweeping = continuing.iter().any(|op| matches!(op, Op::Discard(_)));
         let loading = !sweeping && self.superseded.is_empty() && self.load(self.shared.clock.now())?;
         self.keep_up(ticks, keeper)?;
-        self.publish();
         Ok(loading)
     }
 

@@ -188,10 +188,9 @@ pub(super) fn announce(
     if let Some(kind) = queue.volatile_filesystem() {
         metrics.volatile_data_dir.set(1);
         let reason = format!(
-            "the data directory {} is on {kind}: what is owed does not outlive the container; mount a volume there",
+            "POSTERN_DATA_DIR {} is on {kind}: what is owed does not outlive the container; mount a volume there",
             config.data_dir.display()
         );
-        tracing::warn!("{reason}");
         health.degraded("data directory", reason);
     }
     for instance in &config.instances {

@@ -151,7 +151,8 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         &config.dispatch,
         &config.instances,
         Arc::clone(&shared),
-        client,
+        // The anchor of another SNS vouches for that SNS, not for callbacks.
+        Client::new(parts::callback_options(&config)?)?,
         Arc::clone(&clock),
         metrics.clone(),
         Arc::clone(&health),

@@ -29,7 +29,12 @@ fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
 /// Outgoing HTTP as the configuration says.
 pub(super) fn egress_options(config: &Config) -> Result<Options, StartError> {
     let anchor = config.sns.endpoint.as_ref().and_then(|_| config.sns.trust_anchor_file.clone());
-    let mut options = options([config.egress_ca_file.clone(), anchor])?;
+    options([config.egress_ca_file.clone(), anchor])
+}
+
+/// Outgoing HTTP to callbacks, which keeps as many idle connections as attempts may be in flight.
+pub(super) fn callback_options(config: &Config) -> Result<Options, StartError> {
+    let mut options = options([config.egress_ca_file.clone(), None])?;
     options.idle_per_host = config.dispatch.concurrency;
     Ok(options)
 }

@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock, UnixMillis};
 use crate::config::{self, CallbackUrl, Problem, ProcessEnvironment, QueueConfig};
 use crate::egress::{Call, Client, Options};
 use crate::queue::embedded::{self, OpenError};
-use crate::queue::{Filter, Queue, Row, State};
+use crate::queue::{Filter, InstanceStats, Queue, Row, State, Stats};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
@@ -115,17 +115,18 @@ impl Selection {
 /// Runs `postern events`.
 pub fn list(args: &ListArgs) -> ExitCode {
     let dir = args.selection.data_dir();
-    let rows = embedded::open_readonly(&dir).map_err(|error| error.to_string()).and_then(|store| {
-        store.list(&Filter { limit: args.limit, ..args.selection.filter() }).map_err(|e| e.to_string())
-    });
-    let rows = match rows {
-        Ok(rows) => rows,
+    let filter = Filter { limit: args.limit, ..args.selection.filter() };
+    let read = embedded::open_readonly(&dir)
+        .map_err(|error| error.to_string())
+        .and_then(|store| store.list(&filter).and_then(|rows| Ok((rows, store.stats()?))).map_err(|e| e.to_string()));
+    let (rows, stats) = match read {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("postern events: {error}");
             return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };
-    let text = if args.json { lines(&rows) } else { table(&rows) };
+    let text = if args.json { lines(&rows) } else { summary(&stats, SystemClock.now()) + &table(&rows) };
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever reads has seen enough, as `head` has.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -139,6 +140,18 @@ pub fn list(args: &ListArgs) -> ExitCode {
 /// Rows for a program: one JSON object a line.
 fn lines(rows: &[Row]) -> String {
     rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect()
+}
+
+/// What is owed and dead in all, a line for each instance.
+fn summary(stats: &Stats, now: UnixMillis) -> String {
+    let line = |instance: &InstanceStats| {
+        // Whole seconds are enough for an age.
+        let age = |at| humantime::format_duration(Duration::from_secs(now.since(at).as_secs()));
+        let oldest = instance.oldest_owed.map_or(String::new(), |at| format!(", the oldest for {}", age(at)));
+        format!("{}: {} owed{oldest}; {} dead\n", clean(&instance.name), instance.owed, instance.dead)
+    };
+    let lines: String = stats.instances.iter().map(line).collect();
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 /// Rows for a person: one line each, with the attempts that failed and count, and the last of them beneath what is not delivered.
@@ -311,6 +324,20 @@ mod tests {
     #[test]
     fn a_key_cannot_write_to_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+    }
+
+    #[test]
+    fn the_summary_says_what_each_instance_is_owed_and_for_how_long() {
+        let instance = InstanceStats {
+            name: "photos".into(),
+            owed: 3,
+            oldest_owed: Some(UnixMillis(0)),
+            dead: 1,
+            ..InstanceStats::default()
+        };
+        let stats = Stats { instances: vec![instance], ..Stats::default() };
+        assert_eq!(summary(&stats, UnixMillis(90_500)), "photos: 3 owed, the oldest for 1m 30s; 1 dead\n\n");
+        assert_eq!(summary(&Stats::default(), UnixMillis(0)), "");
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl SnsSource {
             },
             Ok(reason) => Answer::plain(StatusCode::OK, reason),
             Err(error) => {
-                tracing::warn!(error = %error, "answered 503: the queue takes nothing at the moment");
+                // The condition `store` says it once, and the listener's log of refusals says how often.
+                tracing::debug!(error = %error, "answered 503: the queue takes nothing at the moment");
                 Answer::unavailable(error.label(), RETRY_AFTER)
             }
         }

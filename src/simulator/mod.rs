@@ -8,6 +8,7 @@ pub mod authority;
 pub mod dice;
 pub mod load;
 pub mod localstack;
+pub mod ports;
 pub mod process;
 pub mod receiver;
 pub mod sns;

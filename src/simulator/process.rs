@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use url::Url;
 
+use crate::simulator::ports;
 use crate::simulator::sns::Simulator;
 use crate::simulator::wire::{Connection, Target};
 
@@ -66,9 +67,7 @@ impl Sidecar {
     /// # Errors
     /// What the system says when there are no free ports.
     pub fn new(binary: &Path, folder: &Path) -> io::Result<Self> {
-        // Both are held at once, so that they differ; that somebody takes one before the sidecar does is unlikely and is seen.
-        let (intake, admin) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        let (intake, admin) = (intake.local_addr()?, admin.local_addr()?);
+        let (intake, admin) = (ports::unused()?, ports::unused()?);
         let sidecar = Self {
             binary: binary.to_owned(),
             intake,

@@ -381,7 +381,7 @@ fn spawn(settings: &HashMap<String, String>, dir: &TempDir) -> Child {
 }
 
 pub(crate) fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+    postern::simulator::ports::unused().expect("a free port")
 }
 
 /// Sends bytes and reads one answer until the peer closes or it is complete.

@@ -99,10 +99,9 @@ impl Drop for ToolServer {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port on which nobody listens.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    postern::simulator::ports::unused().expect("a free port").port()
 }
 
 /// Writes a file and returns its path as text.

@@ -69,7 +69,10 @@ impl Store<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what one step of a sweep found, told once to the waiter and the scheduler"
+    )]
     fn swept(
         &mut self,
         mut sweep: Sweep,

@@ -279,7 +279,7 @@ impl Store<'_> {
     }
 
     /// Moves a row that has left `owed` to the slim history.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "the columns of one row, each named at the only places that write it")]
     pub(super) fn end(
         &mut self,
         slot: usize,
@@ -313,7 +313,7 @@ impl Store<'_> {
     }
 
     /// Moves a row from `owed` to the dead, with its payload; whether it was there.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "the columns of one row, each named at the only places that write it")]
     pub(super) fn bury(
         &mut self,
         slot: usize,

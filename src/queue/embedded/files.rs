@@ -84,8 +84,11 @@ pub(super) fn volatile_filesystem(dir: &Path) -> Option<&'static str> {
     #[cfg(target_os = "linux")]
     {
         let kind = rustix::fs::statfs(dir).ok()?.f_type;
-        // The type of `f_type` differs between architectures.
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_sign_loss,
+            reason = "the type of f_type differs between platforms"
+        )]
         match kind as u64 & 0xffff_ffff {
             OVERLAY => Some("overlay"),
             TMPFS | RAMFS => Some("tmpfs"),

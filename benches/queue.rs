@@ -123,7 +123,7 @@ fn append(n: u64) -> Append {
         notification: None,
         raw: serde_json::value::RawValue::from_string(raw).expect("JSON"),
     };
-    let deliveries = vec![NewDelivery { instance: "bench".into(), event }];
+    let deliveries = vec![NewDelivery { instance: "bench".into(), event, change: None }];
     Append { message: Some(hash), received_at: SystemClock.now(), deliveries, set_aside: Vec::new() }
 }
 

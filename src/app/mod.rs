@@ -6,6 +6,8 @@
 #[cfg(feature = "aws")]
 mod accounts;
 mod ending;
+#[cfg(feature = "aws")]
+mod fetching;
 mod parts;
 #[cfg(feature = "aws")]
 mod validate;
@@ -24,9 +26,10 @@ use crate::config::{self, Config, Environment};
 use crate::dispatch::worker::Dispatcher;
 use crate::egress::{self, Client};
 use crate::health::Health;
-use crate::listener::{self, Listener};
+use crate::listener::{self, Listener, Source};
 use crate::queue::embedded::{self, Embedded};
 use crate::queue::{Queue, QueueError};
+use crate::secret::Secret;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::sources::intake::Desk;
 use crate::sources::sns::certs::{CertificateStore, Fetch};
@@ -95,7 +98,11 @@ pub struct App {
     admin_socket: admin::Listener,
     certificates: CertificateStore,
     confirmer: Arc<Confirmer>,
-    source: Arc<SnsSource>,
+    /// `None` where no instance has a topic: nobody is to knock there then.
+    source: Option<Arc<SnsSource>>,
+    secret_routes: Vec<(Secret, Arc<dyn Source>)>,
+    #[cfg(feature = "aws")]
+    fetching: Vec<fetching::Fetching>,
     dispatcher: Dispatcher,
     #[cfg(feature = "aws")]
     to_validate: Vec<(Arc<Instance>, crate::aws::Aws)>,
@@ -122,7 +129,8 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
     let client = Client::new(parts::egress_options(&config)?)?;
     let skew = Arc::new(ClockSkew::default());
     let certificates = parts::certificates(&config, &client, &clock, &skew, &metrics, &health)?;
-    let verifier = Verifier::new(parts::policy(&config), certificates.clone(), Arc::clone(&clock), Arc::clone(&skew));
+    let verifier =
+        Arc::new(Verifier::new(parts::policy(&config), certificates.clone(), Arc::clone(&clock), Arc::clone(&skew)));
     let topics: Vec<String> = config.instances.iter().filter(|i| i.enabled).flat_map(|i| i.topics.clone()).collect();
     let confirmer = Arc::new(
         Confirmer::new(
@@ -138,15 +146,30 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         .await?,
     );
     let desk = Arc::new(Desk::new(Arc::clone(&shared), metrics.clone(), config.sns.non_s3, config.dispatch.format));
-    let source = Arc::new(SnsSource::new(
-        &config.instances,
-        verifier,
-        Arc::clone(&confirmer),
-        desk,
-        config.sns.basic.clone(),
-        parts::dialect(&config),
-        Arc::clone(&clock),
-    ));
+    let source = (!topics.is_empty()).then(|| {
+        Arc::new(SnsSource::new(
+            &config.instances,
+            Arc::clone(&verifier),
+            Arc::clone(&confirmer),
+            Arc::clone(&desk),
+            config.sns.basic.clone(),
+            parts::dialect(&config),
+            Arc::clone(&clock),
+        ))
+    });
+    let secret_routes = parts::secret_routes(&config, &desk, &clock);
+    #[cfg(feature = "aws")]
+    let fetching = fetching::all(
+        &config,
+        &parts::egress_options(&config)?.extra_ca_pem,
+        &fetching::Shared {
+            verifier,
+            desk,
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+            health: Arc::clone(&health),
+        },
+    )?;
     let dispatcher = Dispatcher::new(
         &config.dispatch,
         &config.instances,
@@ -183,6 +206,9 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         certificates,
         confirmer,
         source,
+        secret_routes,
+        #[cfg(feature = "aws")]
+        fetching,
         dispatcher,
     })
 }
@@ -230,12 +256,16 @@ impl App {
             "listener",
             self.intake.serve(
                 self.tls.clone(),
-                Arc::new(parts::Routes::new(self.source, shutdown.clone())),
+                Arc::new(parts::Routes::new(self.source, self.secret_routes, shutdown.clone())),
                 self.metrics.clone(),
                 self.config.trusted_proxies.clone(),
                 shutdown.clone(),
             ),
         ));
+        #[cfg(feature = "aws")]
+        for fetching in self.fetching {
+            parts.spawn(named(fetching.name(), fetching.run(shutdown.clone())));
+        }
         // These end by themselves or with the phases; their end is no failure.
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(Arc::clone(&self.confirmer).run(shutdown.clone()));

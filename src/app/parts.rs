@@ -13,7 +13,11 @@ use crate::listener::{Intake, Source};
 use crate::queue::embedded::Embedded;
 use crate::queue::{Pending, Queue};
 use crate::record::Dialect;
+use crate::secret::Secret;
 use crate::shutdown::{Phase, Shutdown};
+use crate::sources::intake::Desk;
+use crate::sources::mcs::McsSource;
+use crate::sources::s3http::S3HttpSource;
 use crate::sources::sns::certs::{CertificateStore, Fetch, FetchError, Fetched, Setup};
 use crate::sources::sns::chain::Trust;
 use crate::sources::sns::confirm::SnsCaller;
@@ -151,24 +155,60 @@ pub(super) fn caller(config: &Config, client: &Client) -> Result<SnsCaller, Star
 
 /// The routes of the intake (DESIGN, Routes).
 pub(super) struct Routes {
-    sns: Arc<dyn Source>,
+    sns: Option<Arc<dyn Source>>,
+    /// Paths that hold a secret, with what is behind them.
+    secret: Vec<(Secret, Arc<dyn Source>)>,
     shutdown: Shutdown,
 }
 
 impl Routes {
-    pub(super) fn new(sns: Arc<SnsSource>, shutdown: Shutdown) -> Self {
-        Self { sns, shutdown }
+    pub(super) fn new(sns: Option<Arc<SnsSource>>, secret: Vec<(Secret, Arc<dyn Source>)>, shutdown: Shutdown) -> Self {
+        Self { sns: sns.map(|source| source as Arc<dyn Source>), secret, shutdown }
     }
 }
 
 impl Intake for Routes {
     fn route(&self, path: &str) -> Option<Arc<dyn Source>> {
-        (path == "/sns").then(|| Arc::clone(&self.sns))
+        if path == "/sns" {
+            return self.sns.clone();
+        }
+        // Each path is compared to its end, and all of them are: how long it takes tells nothing of a secret.
+        let mut found = None;
+        for (secret, source) in &self.secret {
+            if secret.matches(path.as_bytes()) {
+                found = Some(source);
+            }
+        }
+        found.cloned()
     }
 
     fn refusing(&self) -> Option<&'static str> {
         (self.shutdown.phase() >= Phase::Draining).then_some("shutting_down")
     }
+}
+
+/// The sources behind secret paths, with those paths.
+pub(super) fn secret_routes(
+    config: &Config,
+    desk: &Arc<Desk>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<(Secret, Arc<dyn Source>)> {
+    let mut routes: Vec<(Secret, Arc<dyn Source>)> = Vec::new();
+    for endpoint in &config.mcs {
+        let target = endpoint.target.expose();
+        let path = Secret::new(target.split_once('?').map_or(target, |(path, _)| path));
+        let source = McsSource::new(endpoint.clone(), &config.instances, Arc::clone(desk), Arc::clone(clock));
+        routes.push((path, Arc::new(source)));
+    }
+    for instance in config.instances.iter().filter(|instance| instance.enabled) {
+        let Some(s3http) = &instance.s3http else { continue };
+        let source: Arc<dyn Source> =
+            Arc::new(S3HttpSource::new(s3http.clone(), Arc::clone(instance), Arc::clone(desk), Arc::clone(clock)));
+        for secret in &s3http.secrets {
+            routes.push((Secret::new(format!("/s3/{}", secret.expose())), Arc::clone(&source)));
+        }
+    }
+    routes
 }
 
 /// Says at every start what is open, and what an operator should know about it.

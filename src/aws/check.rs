@@ -32,12 +32,7 @@ const BAD_CREDENTIALS: [&str; 8] = [
 impl Aws {
     /// Whether `bucket` is there and these credentials may list it.
     pub async fn check_bucket(&self, bucket: &str, s3: &S3Config) -> Finding {
-        let shared = self.shared(self.bucket_region.clone()).await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(s3.path_style);
-        if let Some(endpoint) = &s3.endpoint {
-            config = config.endpoint_url(endpoint.as_str());
-        }
-        let client = aws_sdk_s3::Client::from_conf(config.build());
+        let client = self.s3(s3).await;
         // A listing says why it is refused; HeadBucket has no body to say it in.
         match client.list_objects_v2().bucket(bucket).max_keys(1).send().await {
             Ok(_) => Finding::Right(format!("bucket {bucket} can be listed")),

@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::config::{Instance, StaticCredentials, topic_region};
+use crate::config::{Instance, S3Config, StaticCredentials, topic_region};
 
 /// Off EC2 the metadata service is an address that never answers; nobody waits longer than this for it.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -152,6 +152,16 @@ impl Aws {
             loader.no_credentials()
         };
         loader.load().await
+    }
+
+    /// S3 in the region of the instance's bucket, with the bounds on time and attempts of every call here.
+    pub async fn s3(&self, s3: &S3Config) -> aws_sdk_s3::Client {
+        let shared = self.shared(self.bucket_region.clone()).await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(s3.path_style);
+        if let Some(endpoint) = &s3.endpoint {
+            config = config.endpoint_url(endpoint.as_str());
+        }
+        aws_sdk_s3::Client::from_conf(config.build())
     }
 
     async fn sns(&self, region: Region) -> aws_sdk_sns::Client {

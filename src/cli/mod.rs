@@ -1,8 +1,10 @@
 //! The command line. Each command has its own file; this one only tells them apart.
 
 pub mod demo;
+pub mod doctor;
 pub mod events;
 pub mod serve;
+pub mod setup;
 pub mod simulate;
 pub mod verify;
 
@@ -46,6 +48,10 @@ enum Command {
     Simulate(simulate::Args),
     /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
     Verify(verify::Args),
+    /// Do what the console steps do: topic, access policy, bucket notification, subscription
+    Setup(setup::Args),
+    /// Check everything that can be checked, and say what to do about what fails
+    Doctor(doctor::Args),
     /// List what is owed, delivered, dead
     ///
     /// It reads the store beside a running sidecar, newest first, and changes nothing.
@@ -81,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(args) => block_on(simulate::run(args)),
         Command::Verify(args) => block_on(judge(args)),
+        Command::Setup(args) => block_on(setup::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Events(args) => events::list(&args),
         Command::Replay(args) => events::replay(&args),
         Command::Discard(args) => events::discard(&args),

@@ -8,7 +8,7 @@ use super::problem::{Problem, clean, quote};
 use super::process::flag;
 use super::text::{Wrong, list, number, wrong};
 use super::values::{Reader, Values};
-use super::{Instance, ObjectFilter, StaticCredentials, document, topic};
+use super::{Instance, ObjectFilter, StaticCredentials, document, topic, ways};
 use crate::secret::Secret;
 
 /// What one place says of one instance.
@@ -34,6 +34,15 @@ struct Shared {
 }
 
 const TOPIC: &str = "event.sns.topic.arn";
+
+/// Settings each of which makes an instance of the environment's own, besides its topic (hard case 15).
+const WAYS: [&str; 5] = [
+    "POSTERN_MCS_TOPICS",
+    "POSTERN_S3HTTP_SECRET",
+    "POSTERN_SQS_QUEUE_URL",
+    "POSTERN_RECONCILE",
+    "event.poller.configuration",
+];
 
 /// Settings that mean nothing without an instance of the environment's own. The callback's are defaults of documents.
 const OWN: [&str; 14] = [
@@ -72,7 +81,7 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
     let tags = reader.text("POSTERN_INSTANCE_TAGS").map(list).unwrap_or_default();
 
     let mut found = Vec::new();
-    if env.is_set(TOPIC) {
+    if env.is_set(TOPIC) || WAYS.iter().any(|name| env.is_set(name)) {
         let id = id.and_then(|id| u32::try_from(id).ok());
         let draft = Draft { values: env.clone(), name, tags, enabled_by_default: true, id };
         found
@@ -154,10 +163,19 @@ fn build(
     if values.place.is_empty() && !values.is_set(CALLBACK) {
         reader.refuse(CALLBACK, "is not set", "set where events go, such as http://localhost:3000/events");
     }
-    reader.read("event.vendor.type", vendor);
+    let polling = reader.read("event.vendor.type", vendor).unwrap_or(false);
     let enabled = flag(&mut reader, "event.notification.enabled").unwrap_or(draft.enabled_by_default);
-    let topics = topics(&mut reader, enabled);
-    let name = draft.name.clone().or_else(|| topics.first().map(|arn| topic::name_of(arn).to_owned()));
+    let topics = topics(&mut reader);
+    let mcs_topics = ways::mcs_topics(&mut reader);
+    let s3http = ways::s3http(&mut reader);
+    let sqs = ways::sqs(&mut reader);
+    let bucket_name = reader.text("filemanagement.provider.bucket_name").map(str::to_owned);
+    let name = draft
+        .name
+        .clone()
+        .or_else(|| topics.first().map(|arn| topic::name_of(arn).to_owned()))
+        .or_else(|| mcs_topics.first().map(|topic| topic.bucket.clone()))
+        .or(bucket_name);
     let name = match name.map(|name| check_name(&name).map(|()| name)) {
         Some(Ok(name)) => Some(name),
         Some(Err((what, advice))) => {
@@ -189,12 +207,13 @@ fn build(
     let credentials = credentials(&mut reader);
     let bucket = reader.read("filemanagement.provider.bucket_name", |text| bucket(text).map(|()| text.to_owned()));
     let region = reader.read("filemanagement.provider.region_name", region);
+    let buckets = if shared.buckets.is_empty() { bucket.iter().cloned().collect() } else { shared.buckets.clone() };
+    let listing = ways::listing(&mut reader, polling, &buckets);
     if reader.problems.len() > before {
         return None;
     }
     let (name, delivery) = (name?, delivery?);
     warn(&name, enabled, delivery, credentials.as_ref(), warnings);
-    let buckets = if shared.buckets.is_empty() { bucket.iter().cloned().collect() } else { shared.buckets.clone() };
     Some(Instance {
         id: draft.id.unwrap_or_else(|| stable_id(&name)),
         name: name.into(),
@@ -205,6 +224,10 @@ fn build(
         tags: draft.tags.clone(),
         enabled,
         topics,
+        mcs_topics,
+        s3http,
+        sqs,
+        listing,
         callback: delivery.callback.clone(),
         signature_keys: delivery.signature_keys.clone(),
         headers: delivery.headers.clone(),
@@ -252,12 +275,9 @@ fn warn(
     }
 }
 
-fn topics(reader: &mut Reader<'_>, enabled: bool) -> Vec<String> {
+fn topics(reader: &mut Reader<'_>) -> Vec<String> {
     const NAME: &str = "event.sns.topic.name";
     if !reader.values.is_set(TOPIC) {
-        if enabled || reader.values.is_set(NAME) {
-            reader.refuse(TOPIC, "is not set, so that the instance would accept nothing", "set the ARN of its topic");
-        }
         return Vec::new();
     }
     let Some(text) = reader.text(TOPIC) else { return Vec::new() };
@@ -291,11 +311,12 @@ fn credentials(reader: &mut Reader<'_>) -> Option<StaticCredentials> {
     Some(StaticCredentials { access_key: access_key?, secret_key: Secret::new(secret_key?) })
 }
 
-fn vendor(text: &str) -> Result<(), Wrong> {
+/// Whether changes are learnt of by polling.
+fn vendor(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {
-        "webhook" | "webhooks" => Ok(()),
-        "polling" => wrong("polling is not available in this version yet", "use webhooks"),
-        _ => wrong(format!("{} is not a choice", quote(text)), "use webhooks"),
+        "webhook" | "webhooks" => Ok(false),
+        "polling" => Ok(true),
+        _ => wrong(format!("{} is not a choice", quote(text)), "use webhooks or polling"),
     }
 }
 

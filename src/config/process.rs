@@ -11,6 +11,7 @@ use super::network::is_acceptable_endpoint;
 use super::problem::{quote, quote_url};
 use super::text::{Wrong, boolean, choice, duration, list, number, size, wrong};
 use super::values::Reader;
+use super::ways;
 use super::{
     Basic, ChainPolicy, Cidr, Config, DispatchConfig, Format, LogConfig, LogFormat, NonS3, Ordering, QueueConfig,
     RetrySchedule, S3Config, SnsConfig, SnsEndpoint, TlsFiles, UnsubscribePolicy,
@@ -36,10 +37,12 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
     if listen == admin_listen && listen.port() != 0 {
         reader.refuse("POSTERN_ADMIN_LISTEN", "is the address of POSTERN_LISTEN", "use another port for one of them");
     }
+    let public_url = reader.read("POSTERN_PUBLIC_URL", public_url);
     Config {
         listen,
         tls: tls(reader, warnings),
-        public_url: reader.read("POSTERN_PUBLIC_URL", public_url),
+        mcs: ways::mcs(reader, public_url.as_ref(), warnings),
+        public_url,
         trusted_proxies: reader.read("POSTERN_TRUSTED_PROXIES", ranges).unwrap_or_default(),
         admin_listen,
         admin_token: admin_token(reader, warnings),

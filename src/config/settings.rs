@@ -37,15 +37,6 @@ const fn secret(name: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default: "", meaning, secret: true, available: true }
 }
 
-/// Known, so that it is not taken for a typing error, but of a part that does not exist yet.
-const fn later(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, default, meaning, secret: false, available: false }
-}
-
-const fn later_secret(name: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, default: "", meaning, secret: true, available: false }
-}
-
 /// Every setting, in the order in which people read about them.
 pub const SETTINGS: &[Setting] = &[
     plain(
@@ -53,7 +44,11 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         "whether the instance accepts anything; off, it still delivers what it owes. In a document the default is false",
     ),
-    plain("event.vendor.type", "webhooks", "how changes are learnt of: `webhooks` (or `webhook`)"),
+    plain(
+        "event.vendor.type",
+        "webhooks",
+        "how changes are learnt of: `webhooks` (or `webhook`), or `polling`: the bucket is listed",
+    ),
     plain("event.sns.topic.arn", "", "the only topic that is accepted; several are comma-separated"),
     plain("event.sns.topic.name", "", "the topic's name; must be the last part of the ARN"),
     plain("event.notification.callback.url", "", "where events go: http, https or `unix:/path.sock:/http/path`"),
@@ -69,8 +64,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "which events are wanted, comma-separated: `file`, `folder`, events such as `s3:ObjectCreated:*`, key globs such as `key:images/**/*.png`",
     ),
-    later("event.poller.configuration", "", "polling, as JSON"),
-    later("event.poller.refresh_interval", "15", "minutes between two polls"),
+    plain(
+        "event.poller.configuration",
+        "",
+        "what is listed when polling, as JSON: `bucket`, `prefix` (one or a list), `pageSize`",
+    ),
+    plain("event.poller.refresh_interval", "15", "minutes from one listing to the next when polling"),
     plain("filter.response.nulls", "", "true: no null members in what is delivered"),
     plain(
         "validate.instance",
@@ -164,19 +163,61 @@ pub const SETTINGS: &[Setting] = &[
     plain("POSTERN_DRAIN_TIMEOUT", "25s", "how long shutting down may take after SIGTERM"),
     plain("POSTERN_LOG", "info", "a tracing filter, such as `info` or `postern=debug`"),
     plain("POSTERN_LOG_FORMAT", "text on a terminal, else json", "`json` or `text`"),
-    later_secret("POSTERN_MCS_SECRET", "secret path part of the MCS source"),
-    later("POSTERN_MCS_TOPICS", "", "allow-list of `project|bucket`, comma-separated"),
-    later("POSTERN_MCS_URL", "", "the URL exactly as in the bucket's configuration"),
-    later_secret("POSTERN_S3HTTP_SECRET", "secret path part of the source of bare S3 records"),
-    later("POSTERN_S3HTTP_PRESET", "", "the producer of bare S3 records"),
-    later_secret("POSTERN_S3HTTP_AUTH", "what the producer must send as Authorization"),
-    later("POSTERN_S3HTTP_KEY_CODING", "", "how the producer writes keys"),
-    later("POSTERN_S3HTTP_SEQUENCER", "", "the producer's kind of sequencer"),
-    later("POSTERN_SQS_QUEUE_URL", "", "turns the SQS source on"),
-    later("POSTERN_SQS_VERIFY", "", "whether SNS signatures are checked on messages from SQS"),
-    later("POSTERN_RECONCILE", "", "how often the bucket is listed for what push missed"),
-    later("POSTERN_POLL_INITIAL", "", "`emit`: the first listing is sent too"),
-    plain("POSTERN_S3_ENDPOINT_URL", "", "an S3 other than Amazon's, for `validate.instance`"),
+    secret(
+        "POSTERN_MCS_SECRET",
+        "secret path part of the MCS S3 webhooks: `/mcs/<secret>`; the source is off without it. Its file may hold two, one a line, during a rotation",
+    ),
+    plain(
+        "POSTERN_MCS_TOPICS",
+        "",
+        "the `project|bucket` pairs whose MCS S3 webhooks are accepted, comma-separated; empty: none",
+    ),
+    secret(
+        "POSTERN_MCS_URL",
+        "the webhook's URL byte for byte as in the bucket's configuration; without it the public URL and `/mcs/<secret>`",
+    ),
+    secret(
+        "POSTERN_S3HTTP_SECRET",
+        "secret path part of bare S3 records over HTTP: `/s3/<secret>`; the source is off without it. Its file may hold two, one a line, during a rotation",
+    ),
+    plain(
+        "POSTERN_S3HTTP_PRESET",
+        "",
+        "who sends them: `aws`, `b2`, `ceph`, `eventbridge`, `localstack`, `minio`, `noobaa`, `rustfs`, `sns-raw` or `versitygw`",
+    ),
+    secret(
+        "POSTERN_S3HTTP_AUTH",
+        "what a request must carry besides: `Bearer TOKEN`, `Basic USER:PASSWORD`, any other Authorization verbatim, `Header-Name: value`, `opaqueData=VALUE` (Ceph); with `b2` the signing secret",
+    ),
+    plain(
+        "POSTERN_S3HTTP_KEY_CODING",
+        "the preset's, else form",
+        "how the producer writes keys: `form`, `percent` or `raw`",
+    ),
+    plain(
+        "POSTERN_S3HTTP_SEQUENCER",
+        "the preset's, else none",
+        "the producer's kind of sequencer: `aws`, `ceph-le`, `integer` or `none`",
+    ),
+    plain(
+        "POSTERN_SQS_QUEUE_URL",
+        "",
+        "queues that are drained, comma-separated; a host that is not Amazon's is also the endpoint",
+    ),
+    plain("POSTERN_SQS_VERIFY", "off", "`on`: only SNS messages with a good signature are taken from the queues"),
+    plain("POSTERN_SQS_CONSUMERS", "4", "receives in flight for each queue, 1 to 64"),
+    plain(
+        "POSTERN_RECONCILE",
+        "",
+        "how often the buckets are listed for what push missed, such as `1h`; off without it",
+    ),
+    plain(
+        "POSTERN_RECONCILE_GRACE",
+        "15m",
+        "how old a change must be before a listing that found it takes it for missed",
+    ),
+    plain("POSTERN_POLL_INITIAL", "silent", "the first listing is a silent baseline; `emit`: all of it is sent"),
+    plain("POSTERN_S3_ENDPOINT_URL", "", "an S3 other than Amazon's: listings, `validate.instance`, `postern setup`"),
     plain("POSTERN_S3_PATH_STYLE", "false", "`true`: the bucket stands in the path of S3's URLs, not in its host name"),
 ];
 

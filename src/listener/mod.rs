@@ -49,8 +49,9 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// A POST whose body was read.
-#[derive(Debug)]
 pub struct Request {
+    /// Path and query as they came in the request line. May hold a secret: never logged.
+    pub target: Box<str>,
     /// Headers as they came.
     pub headers: HeaderMap,
     /// The whole body, at most [`MAX_BODY_BYTES`].

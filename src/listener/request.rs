@@ -85,7 +85,7 @@ impl Front {
         let mut body = Some(body);
         let mut reply = match self.before_body(&head, is_framed, caller) {
             ControlFlow::Continue((source, length_hint)) => {
-                self.through(source, head.headers, &mut body, length_hint, caller.address).await
+                self.through(source, &head.uri, head.headers, &mut body, length_hint, caller.address).await
             }
             ControlFlow::Break(reply) => reply,
         };
@@ -155,6 +155,7 @@ impl Front {
     async fn through(
         &self,
         source: Arc<dyn Source>,
+        uri: &hyper::Uri,
         headers: HeaderMap,
         incoming: &mut Option<Incoming>,
         length_hint: usize,
@@ -168,7 +169,8 @@ impl Front {
         let read = timeout(self.limits.body, self.read(body, length_hint)).await.unwrap_or(Err(Unread::Slow));
         let answer = match read {
             Ok((body, _held)) => {
-                let request = Request { headers, body, peer };
+                let target = uri.path_and_query().map_or("", |target| target.as_str()).into();
+                let request = Request { target, headers, body, peer };
                 match timeout(self.limits.answer, caught(source, request)).await {
                     Ok(Some(answer)) => answer,
                     Ok(None) => Answer::unavailable("panic", RETRY_AFTER),

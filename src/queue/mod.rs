@@ -134,6 +134,26 @@ pub struct NewDelivery {
     pub instance: Arc<str>,
     /// The event.
     pub event: Event,
+    /// What it says of the object's present state; only where listings reconcile what push missed (hard case 20).
+    pub change: Option<Change>,
+}
+
+/// What one event says of the state of one object, so that push and listings recognise each other's news (hard case 20).
+///
+/// Of each object the queue remembers the last such state, for at least [`QueueConfig::dedupe_for`](crate::config::QueueConfig), in
+/// the transaction of the event. A listing's change is a duplicate when the remembered state covers it: the same state,
+/// and not written again since. A push's change is a duplicate when a listing told the same state and the push is not
+/// provably of a later change than that listing saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Instance, bucket and key, hashed by [`memory_key`].
+    pub object: [u8; 16],
+    /// The state: version where there is one, and eTag, or that it is gone; hashed by [`memory_key`].
+    pub state: [u8; 16],
+    /// When the object came into this state, where that is known: a push's eventTime, a listing's LastModified.
+    pub at: Option<UnixMillis>,
+    /// When the listing that found it began; `None` for what was pushed.
+    pub listed_at: Option<UnixMillis>,
 }
 
 /// Something genuine that cannot be delivered.

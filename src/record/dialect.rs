@@ -9,6 +9,8 @@ use crate::event::Sequencer;
 /// How one producer writes what others write differently (`s3-dialects.md` 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
+    /// What a body looks like.
+    pub shape: Shape,
     /// How `s3.object.key` is coded.
     pub key_coding: KeyCoding,
     /// What `s3.object.sequencer` means.
@@ -17,22 +19,41 @@ pub struct Dialect {
 
 impl Dialect {
     /// Amazon S3.
-    pub const AWS: Self = Self { key_coding: KeyCoding::Form, sequencer: SequencerKind::Aws };
+    pub const AWS: Self = Self { shape: Shape::Records, key_coding: KeyCoding::Form, sequencer: SequencerKind::Aws };
     /// Ceph RGW: keys are not encoded at all.
-    pub const CEPH: Self = Self { key_coding: KeyCoding::Raw, sequencer: SequencerKind::CephLe };
+    pub const CEPH: Self = Self { shape: Shape::Records, key_coding: KeyCoding::Raw, sequencer: SequencerKind::CephLe };
     /// LocalStack, and any other SNS than Amazon's (hard case 1): its sequencer is a constant. It writes `%20` for a space and
     /// `%2B` for a plus, which the form coding reads as well as the plain one, and so do the emulators that write `+`.
-    pub const LOCALSTACK: Self = Self { key_coding: KeyCoding::Form, sequencer: SequencerKind::None };
+    pub const LOCALSTACK: Self =
+        Self { shape: Shape::Records, key_coding: KeyCoding::Form, sequencer: SequencerKind::None };
     /// MCS S3. Its key coding is documented nowhere; as it imitates Amazon S3 in everything else, so here.
-    pub const MCS: Self = Self { key_coding: KeyCoding::Form, sequencer: SequencerKind::Integer };
+    pub const MCS: Self =
+        Self { shape: Shape::Records, key_coding: KeyCoding::Form, sequencer: SequencerKind::Integer };
     /// MinIO: sixteen hexadecimal digits of nanoseconds, which compare as Amazon's do.
-    pub const MINIO: Self = Self { key_coding: KeyCoding::Form, sequencer: SequencerKind::Aws };
+    pub const MINIO: Self = Self { shape: Shape::Records, key_coding: KeyCoding::Form, sequencer: SequencerKind::Aws };
     /// NooBaa: its sequencer is sometimes a time and sometimes a number of its database.
-    pub const NOOBAA: Self = Self { key_coding: KeyCoding::Raw, sequencer: SequencerKind::None };
+    pub const NOOBAA: Self = Self { shape: Shape::Records, key_coding: KeyCoding::Raw, sequencer: SequencerKind::None };
     /// RustFS, as MinIO.
     pub const RUSTFS: Self = Self::MINIO;
+    /// Amazon EventBridge's own JSON. Whether its keys are encoded is told differently everywhere (`s3-dialects.md` 3.5); raw by default.
+    pub const EVENTBRIDGE: Self =
+        Self { shape: Shape::EventBridge, key_coding: KeyCoding::Raw, sequencer: SequencerKind::Aws };
+    /// Backblaze B2's own JSON: `objectName` is plain, and there is no sequencer.
+    pub const B2: Self = Self { shape: Shape::B2, key_coding: KeyCoding::Raw, sequencer: SequencerKind::None };
     /// versitygw: a counter that begins anew with each process orders nothing.
-    pub const VERSITYGW: Self = Self { key_coding: KeyCoding::Raw, sequencer: SequencerKind::None };
+    pub const VERSITYGW: Self =
+        Self { shape: Shape::Records, key_coding: KeyCoding::Raw, sequencer: SequencerKind::None };
+}
+
+/// What a body looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"events":[…]}` of Backblaze B2 (`s3-dialects.md` 2.7).
+    B2,
+    /// One EventBridge event with `detail` (`s3-dialects.md` 3.5).
+    EventBridge,
+    /// `{"Records":[…]}`.
+    Records,
 }
 
 /// How a key is written in a record.

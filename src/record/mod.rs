@@ -11,10 +11,12 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-pub use self::dialect::{Dialect, KeyCoding, SequencerKind};
+pub use self::dialect::{Dialect, KeyCoding, SequencerKind, Shape};
 use self::wire::{Entry, Message, Object, Scalar};
 
+pub mod b2;
 mod dialect;
+pub mod eventbridge;
 pub(crate) mod wire;
 
 /// Records in one message at most. S3 sends one; batching imitators send tens.
@@ -54,6 +56,8 @@ pub struct Record<'a> {
     pub request_id: Option<Cow<'a, str>>,
     /// The bucket's name; never empty.
     pub bucket: Cow<'a, str>,
+    /// `ownerIdentity.principalId` of the bucket: MCS S3 puts the project there.
+    pub owner: Option<Cow<'a, str>>,
     /// The key as sent, in the producer's coding; never empty.
     pub key: Cow<'a, str>,
     /// The version; absent, null and empty are the same.
@@ -138,6 +142,18 @@ impl Malformed {
     }
 }
 
+/// Reads a message of the given shape.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_as(shape: Shape, message: &str) -> Result<Body<'_>, Malformed> {
+    match shape {
+        Shape::B2 => b2::parse(message),
+        Shape::EventBridge => eventbridge::parse(message),
+        Shape::Records => parse(message),
+    }
+}
+
 /// Reads a message.
 ///
 /// # Errors
@@ -206,7 +222,10 @@ fn record(index: usize, raw: &RawValue) -> Result<Parsed<'_>, Malformed> {
         return Err(Malformed::UnsupportedVersion { index, version });
     }
     let event_name = entry.event_name.text().map(without_prefix).filter(|name| !name.is_empty());
-    let bucket = s3.bucket.and_then(|Object(bucket)| bucket.name.text());
+    let (bucket, owner) = match s3.bucket {
+        Some(Object(bucket)) => (bucket.name.text(), bucket.owner.and_then(|Object(owner)| owner.principal_id.text())),
+        None => (None, None),
+    };
     let object = s3.object.map(|Object(object)| object);
     let (Some(event_name), Some(bucket), Some(object)) = (event_name, bucket, object) else {
         return Err(bad("eventName, s3.bucket.name or s3.object is missing".to_owned()));
@@ -220,6 +239,7 @@ fn record(index: usize, raw: &RawValue) -> Result<Parsed<'_>, Malformed> {
         region: entry.aws_region.text(),
         request_id: entry.response_elements.and_then(|Object(elements)| elements.request_id.text()),
         bucket,
+        owner,
         key,
         version_id: object.version_id.text(),
         e_tag: object.e_tag.text().map(without_quotes).filter(|tag| !tag.is_empty()),

@@ -63,6 +63,14 @@ pub(super) struct S3<'a> {
 pub(super) struct Bucket<'a> {
     #[serde(borrow, default)]
     pub(super) name: Scalar<'a>,
+    #[serde(borrow, default, rename = "ownerIdentity")]
+    pub(super) owner: Option<Object<Owner<'a>>>,
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct Owner<'a> {
+    #[serde(borrow, default, rename = "principalId")]
+    pub(super) principal_id: Scalar<'a>,
 }
 
 #[derive(serde::Deserialize)]

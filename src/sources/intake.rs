@@ -10,8 +10,9 @@ use crate::clock::UnixMillis;
 use crate::config::{Format, Instance, NonS3};
 use crate::event::{Event, Origin};
 use crate::normalize::{self, Context};
-use crate::queue::{Append, Appended, NewDelivery, Queue, QueueError, SetAside, memory_key};
-use crate::record::{self, Body, Dialect, Malformed};
+use crate::queue::{Append, Appended, Change, NewDelivery, Queue, QueueError, SetAside, memory_key};
+use crate::record::{self, Body, Dialect, Malformed, Record};
+use crate::sources::changes;
 use crate::telemetry::Metrics;
 
 /// A notification whose genuineness its source has proven.
@@ -33,6 +34,15 @@ pub struct Notice<'a> {
     pub envelope: &'a str,
     /// When it arrived.
     pub received_at: UnixMillis,
+}
+
+/// MCS S3: the project|bucket pairs are the instance's allow-list (`POSTERN_MCS_TOPICS`). A bucket's name is its own within the
+/// whole storage, so a record that does not name its owner is judged by the bucket alone.
+fn is_foreign_project(instance: &Instance, notice: &Notice<'_>, record: &Record<'_>) -> bool {
+    notice.origin == Origin::Mcs
+        && !instance.mcs_topics.iter().any(|topic| {
+            topic.bucket == record.bucket && record.owner.as_deref().is_none_or(|owner| owner == topic.project)
+        })
 }
 
 /// What became of a notification.
@@ -82,7 +92,7 @@ impl Desk {
     /// # Errors
     /// [`QueueError`] when nothing was stored; the caller answers 503 and the producer sends again.
     pub async fn accept(&self, instances: &[Arc<Instance>], notice: Notice<'_>) -> Result<Accepted, QueueError> {
-        let body = record::parse(notice.message);
+        let body = record::parse_as(notice.dialect.shape, notice.message);
         if let Ok(Body::TestEvent(test)) = &body {
             for instance in instances {
                 Metrics::count(&self.metrics.events, &instance.name, "test_event", 1);
@@ -148,10 +158,15 @@ impl Desk {
                     match record {
                         Ok(record) => {
                             let event = normalize::event(record, &context);
-                            if self.wanted(instance, notice, &event) {
-                                append
-                                    .deliveries
-                                    .push(NewDelivery { instance: Arc::clone(instance).name.clone(), event });
+                            if is_foreign_project(instance, notice, record) {
+                                self.foreign_project(instance, notice, record);
+                            } else if self.wanted(instance, notice, &event) {
+                                let change = changes::pushed(instance, &event);
+                                append.deliveries.push(NewDelivery {
+                                    instance: Arc::clone(&instance.name),
+                                    event,
+                                    change,
+                                });
                             }
                         }
                         Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
@@ -162,7 +177,7 @@ impl Desk {
             Ok(Body::TestEvent(_)) => {}
             Err(malformed) if malformed.is_foreign() && self.non_s3 == NonS3::Relay => {
                 let event = normalize::generic(notice.message, &context);
-                append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event });
+                append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event, change: None });
             }
             Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
         }
@@ -182,6 +197,51 @@ impl Desk {
             detail: malformed.to_string(),
             event: normalize::generic(notice.message, context),
         });
+    }
+
+    /// Audits a record of a project that the instance does not accept: nothing but the secret of the URL speaks for its sender.
+    fn foreign_project(&self, instance: &Instance, notice: &Notice<'_>, record: &Record<'_>) {
+        Metrics::count(&self.metrics.events, &instance.name, "foreign_project", 1);
+        tracing::warn!(
+            instance = &*instance.name,
+            topic = notice.topic,
+            bucket = &*record.bucket,
+            project = record.owner.as_deref(),
+            "dropped a record whose project|bucket this instance does not accept (POSTERN_MCS_TOPICS)"
+        );
+    }
+
+    /// Makes events durable that a listing found, with what each says of its object's state (hard case 20). What is filtered or of
+    /// a foreign bucket is left out. At most a page at a time: all are one transaction.
+    ///
+    /// # Errors
+    /// [`QueueError`] when nothing was stored; the caller offers the same again later.
+    pub async fn offer(
+        &self,
+        instance: &Arc<Instance>,
+        found: Vec<(Event, Option<Change>)>,
+        now: UnixMillis,
+    ) -> Result<Appended, QueueError> {
+        let mut append = Append {
+            message: None,
+            received_at: now,
+            deliveries: Vec::with_capacity(found.len()),
+            set_aside: Vec::new(),
+        };
+        for (event, change) in found {
+            if instance.objects.matches(event.object_type.as_str(), &event.event_name, &event.key) {
+                append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event, change });
+            } else {
+                Metrics::count(&self.metrics.events, &instance.name, "filtered", 1);
+            }
+        }
+        if append.deliveries.is_empty() {
+            return Ok(Appended::default());
+        }
+        let appended = self.queue.append(append).await?;
+        Metrics::count(&self.metrics.events, &instance.name, "queued", appended.queued as u64);
+        Metrics::count(&self.metrics.events, &instance.name, "duplicate", appended.duplicates as u64);
+        Ok(appended)
     }
 
     /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right.

@@ -56,7 +56,7 @@ pub struct Metrics {
     pub received: Family<Received, Counter>,
     /// Time from the first byte of a request's body to its answer, in seconds.
     pub intake_seconds: Histogram,
-    /// What became of events between verification and queue: `queued`, `duplicate`, `filtered`, `foreign_bucket`, `set_aside`, `test_event`.
+    /// What became of events between verification and queue: `queued`, `duplicate`, `filtered`, `foreign_bucket`, `foreign_project`, `set_aside`, `test_event`.
     pub events: Family<ByInstance, Counter>,
     /// Ends of deliveries: `delivered`, `dead`, `superseded`, `discarded`.
     pub deliveries: Family<ByInstance, Counter>,
@@ -108,6 +108,18 @@ pub struct Metrics {
     pub weakened: Family<Setting, Gauge>,
     /// Problems with the data directory: `overlay`, `tmpfs`.
     pub volatile_data_dir: Gauge,
+    /// Messages taken from SQS by what became of them, in the words of the intake.
+    pub sqs_messages: Family<ByInstance, Counter>,
+    /// Calls of SQS that failed, by a word: `throttled`, `denied`, `unreachable`, ...
+    pub sqs_failures: Family<ByInstance, Counter>,
+    /// Ended walks through a bucket by outcome: `complete`, or the word of what failed.
+    pub listing_walks: Family<ByInstance, Counter>,
+    /// Keys that listings returned.
+    pub listing_keys: Family<OfInstance, Counter>,
+    /// When the last complete walk ended, in Unix seconds.
+    pub listing_completed: Family<OfInstance, Gauge>,
+    /// Length of a complete walk in seconds.
+    pub listing_seconds: Histogram,
 }
 
 fn seconds() -> Histogram {
@@ -150,6 +162,12 @@ impl Metrics {
             tls_not_after: Gauge::default(),
             weakened: Family::default(),
             volatile_data_dir: Gauge::default(),
+            sqs_messages: Family::default(),
+            sqs_failures: Family::default(),
+            listing_walks: Family::default(),
+            listing_keys: Family::default(),
+            listing_completed: Family::default(),
+            listing_seconds: long_seconds(),
         };
         let r = registry.sub_registry_with_prefix("postern");
         r.register("build", "Version of this build", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
@@ -189,6 +207,16 @@ impl Metrics {
             "Whether the data directory does not outlive the container",
             m.volatile_data_dir.clone(),
         );
+        r.register("sqs_messages", "Messages taken from SQS by outcome", m.sqs_messages.clone());
+        r.register("sqs_failures", "Calls of SQS that failed", m.sqs_failures.clone());
+        r.register("listing_walks", "Ended walks through a bucket by outcome", m.listing_walks.clone());
+        r.register("listing_keys", "Keys that listings returned", m.listing_keys.clone());
+        r.register(
+            "listing_completed_timestamp_seconds",
+            "When the last complete walk ended",
+            m.listing_completed.clone(),
+        );
+        r.register("listing_duration_seconds", "Length of a complete walk", m.listing_seconds.clone());
         m
     }
 

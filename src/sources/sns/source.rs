@@ -26,7 +26,7 @@ const RETRY_AFTER: u32 = 5;
 
 /// `POST /sns`: the topic chooses the instances.
 pub struct SnsSource {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     confirmer: Arc<Confirmer>,
     desk: Arc<Desk>,
     by_topic: HashMap<String, Vec<Arc<Instance>>>,
@@ -39,7 +39,7 @@ impl SnsSource {
     /// A source for the topics of `instances`; disabled instances accept nothing.
     pub fn new(
         instances: &[Arc<Instance>],
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         confirmer: Arc<Confirmer>,
         desk: Arc<Desk>,
         basic: Option<Basic>,

@@ -87,7 +87,8 @@ fn append_of(events: Vec<Event>) -> Append {
 }
 
 fn append_to(instance: &str, events: Vec<Event>) -> Append {
-    let deliveries = events.into_iter().map(|event| NewDelivery { instance: instance.into(), event }).collect();
+    let deliveries =
+        events.into_iter().map(|event| NewDelivery { instance: instance.into(), event, change: None }).collect();
     Append { message: None, received_at: NOW, deliveries, set_aside: Vec::new() }
 }
 

@@ -1,0 +1,1 @@
+//! `postern doctor`, against the real binary.

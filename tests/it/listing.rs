@@ -1,0 +1,1 @@
+//! Polling and reconciliation, against stand-ins and real stores.

@@ -1,0 +1,1 @@
+//! MCS S3 webhooks, against the real binary.

@@ -1,0 +1,1 @@
+//! Bare S3 records over HTTP, against the real binary.

@@ -1,0 +1,1 @@
+//! `postern setup`, against LocalStack and Ceph RGW.

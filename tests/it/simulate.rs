@@ -1,0 +1,1 @@
+//! `postern simulate` in every dialect.

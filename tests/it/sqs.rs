@@ -1,0 +1,1 @@
+//! The SQS source, against LocalStack and through a fault proxy.

@@ -123,6 +123,11 @@ const RESERVED: [&str; 15] = [
 ];
 /// Families of the same.
 const RESERVED_PREFIXES: [&str; 3] = ["ce-", "elements-webhook-", "webhook-"];
+/// Whether a header frames a message or belongs to one hop, so that it says nothing of who sent it.
+pub(super) fn is_framing(lower_name: &str) -> bool {
+    RESERVED.contains(&lower_name)
+}
+
 /// More would be a mistake, and servers refuse heads beyond some 8 KiB.
 const MAX_HEADERS: usize = 32;
 const MAX_HEADER_BYTES: usize = 4096;

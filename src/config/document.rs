@@ -129,7 +129,7 @@ fn document(place: &str, json: &Json, problems: &mut Vec<Problem>, warnings: &mu
             ));
             return None;
         }
-        None if !keys.iter().any(|(key, _)| key.contains('.')) => {
+        None if !keys.iter().any(|(key, _)| key.contains('.') || settings::find(key).is_some()) => {
             problems.push(Problem::new(place, "the document has no configuration", SHAPE));
             return None;
         }
@@ -184,9 +184,10 @@ fn configuration(
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
 ) {
-    let webhooks =
-        !keys.iter().any(|(key, value)| key == "event.vendor.type" && *value == Json::Text("polling".into()));
-    for setting in settings::SETTINGS.iter().filter(|setting| setting.is_instance_key()) {
+    let webhooks = !keys.iter().any(|(key, value)| {
+        key == "event.vendor.type" && matches!(value, Json::Text(text) if text.trim().eq_ignore_ascii_case("polling"))
+    });
+    for setting in settings::SETTINGS.iter().filter(|setting| setting.is_per_instance()) {
         let ignored = webhooks && setting.name.starts_with("event.poller.");
         if ignored {
             continue;
@@ -221,7 +222,7 @@ fn configuration(
         match settings::find(key).or_else(|| settings::find(stem).filter(|setting| setting.secret)) {
             _ if webhooks && key.starts_with("event.poller.") => ignore(),
             _ if settings::WITHOUT_MEANING.contains(&key.as_str()) => ignore(),
-            Some(setting) if setting.is_instance_key() && stem == setting.name => {}
+            Some(setting) if setting.is_per_instance() && stem == setting.name => {}
             Some(setting) if setting.is_instance_key() => {
                 let advice = format!("write {}", setting.name);
                 problems.push(Problem::new(&label, "documents use the dotted spelling", advice));
@@ -233,12 +234,22 @@ fn configuration(
     }
 }
 
-/// A value as text. Only headers may be an object, and only the signature key and lists of names may be a list.
+/// A value as text. Only headers and what is polled may be an object, and only keys, secrets and lists of names may be a list.
 fn plain(name: &str, value: &Json) -> Result<Option<String>, String> {
     match (name, value) {
-        ("event.notification.callback.headers", Json::Object(_)) => Ok(value.as_setting()),
-        ("event.notification.signature.key", Json::List(items)) => joined(items, "\n"),
-        ("event.sns.topic.arn" | "event.sns.topic.name" | "event.objects", Json::List(items)) => joined(items, ","),
+        ("event.notification.callback.headers" | "event.poller.configuration", Json::Object(_)) => {
+            Ok(value.as_setting())
+        }
+        ("event.notification.signature.key" | "POSTERN_S3HTTP_SECRET", Json::List(items)) => joined(items, "\n"),
+        (
+            "event.sns.topic.arn"
+            | "event.sns.topic.name"
+            | "event.objects"
+            | "POSTERN_BUCKETS"
+            | "POSTERN_MCS_TOPICS"
+            | "POSTERN_SQS_QUEUE_URL",
+            Json::List(items),
+        ) => joined(items, ","),
         (_, Json::Object(_) | Json::List(_)) => Err(format!("is {}", value.kind())),
         _ => Ok(value.as_setting()),
     }

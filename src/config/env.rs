@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::settings;
 use super::values::{Reader, Values};
-use super::{Config, QueueConfig, SnsConfig, instance, process, topic};
+use super::{Config, QueueConfig, SnsConfig, instance, process, topic, ways};
 use crate::secret::Secret;
 
 /// Where variables come from.
@@ -43,10 +43,13 @@ pub fn load(env: &dyn Environment) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let values = values(env, &mut problems);
-    let config = process::read(&mut Reader { values: &values, problems: &mut problems }, &mut warnings);
+    let mut config = process::read(&mut Reader { values: &values, problems: &mut problems }, &mut warnings);
     let instances = instance::all(&values, &mut problems, &mut warnings);
+    let mut reader = Reader { values: &values, problems: &mut problems };
+    config.mcs = ways::mcs_endpoints(&mut reader, &instances.mcs_topics, &mut warnings);
+    process::remember_what_push_told(&mut reader, &mut config.queue, ways::remember_for(&instances.all));
     if problems.is_empty() {
-        return Ok(Config { instances, warnings, ..config });
+        return Ok(Config { instances: instances.all, warnings, ..config });
     }
     problems.sort_by(|a, b| (&a.name, &a.problem).cmp(&(&b.name, &b.problem)));
     problems.dedup();

@@ -1,14 +1,16 @@
 //! Instances: from the values of one place, the environment or a document, to an [`Instance`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::delivery::{CALLBACK, Delivery, SIGNATURE_KEY, delivery};
+use super::identity::{Found, MAX_ID, check_name, distinct, name_setting, stable_id};
 use super::problem::{Problem, clean, quote};
 use super::process::flag;
 use super::text::{Wrong, list, number, wrong};
 use super::values::{Reader, Values};
-use super::{Instance, ObjectFilter, StaticCredentials, document, topic, ways};
+use super::{
+    Instance, ListingConfig, ListingKind, McsTopic, ObjectFilter, StaticCredentials, document, settings, topic, ways,
+};
 use crate::secret::Secret;
 
 /// What one place says of one instance.
@@ -35,79 +37,71 @@ struct Shared {
 
 const TOPIC: &str = "event.sns.topic.arn";
 
-/// Settings each of which makes an instance of the environment's own, besides its topic (hard case 15).
-const WAYS: [&str; 5] = [
-    "POSTERN_MCS_TOPICS",
-    "POSTERN_S3HTTP_SECRET",
-    "POSTERN_SQS_QUEUE_URL",
-    "POSTERN_RECONCILE",
-    "event.poller.configuration",
-];
+const VENDOR: &str = "event.vendor.type";
+const RECONCILE: &str = "POSTERN_RECONCILE";
+const BUCKETS: &str = "POSTERN_BUCKETS";
+const MCS_TOPICS: &str = "POSTERN_MCS_TOPICS";
 
-/// Settings that mean nothing without an instance of the environment's own. The callback's are defaults of documents.
-const OWN: [&str; 14] = [
-    "event.notification.enabled",
-    "event.vendor.type",
-    "event.objects",
-    "filter.response.nulls",
-    "validate.instance",
-    "filemanagement.provider.access_key",
-    "filemanagement.provider.secret_key",
-    "filemanagement.provider.bucket_name",
-    "filemanagement.provider.region_name",
-    "element.key",
-    "event.sns.topic.name",
-    "POSTERN_INSTANCE_NAME",
-    "POSTERN_INSTANCE_TAGS",
-    "POSTERN_INSTANCE_ID",
-];
+/// Settings each of which is a way in by itself (hard case 15). Polling is the only other one.
+const PUSH: [&str; 4] = [TOPIC, MCS_TOPICS, "POSTERN_S3HTTP_SECRET", "POSTERN_SQS_QUEUE_URL"];
+
+/// Settings after which an instance without a name of its own is called.
+const NAMING: [&str; 3] = [TOPIC, MCS_TOPICS, "filemanagement.provider.bucket_name"];
+
+/// What there is to choose from where no way in is set.
+const ANY_WAY: &str = "set event.sns.topic.arn, POSTERN_MCS_TOPICS, POSTERN_S3HTTP_SECRET or POSTERN_SQS_QUEUE_URL, or \
+                       event.vendor.type=polling with a bucket";
+
+/// All that the environment and the documents make.
+pub(super) struct Instances {
+    /// The instances themselves.
+    pub(super) all: Vec<Arc<Instance>>,
+    /// The settings that name MCS buckets, as the operator spelt them.
+    pub(super) mcs_topics: Vec<String>,
+}
 
 /// More than this is not a sidecar's work, and each costs memory.
 const MAX_INSTANCES: usize = 1000;
 
-/// All instances: the environment's own, if it sets a topic, and those of the documents.
-pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) -> Vec<Arc<Instance>> {
+/// All instances: the environment's own, if it sets a way in, and those of the documents.
+pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) -> Instances {
     let mut reader = Reader { values: env, problems };
     let shared = Shared {
-        buckets: reader.read("POSTERN_BUCKETS", buckets).unwrap_or_default(),
+        buckets: reader.read(BUCKETS, buckets).unwrap_or_default(),
         account_id: reader.read("POSTERN_ACCOUNT_ID", any_number).unwrap_or(0),
         company_id: reader.read("POSTERN_COMPANY_ID", any_number).unwrap_or(0),
         user_id: reader.read("POSTERN_USER_ID", any_number).unwrap_or(0),
     };
-    // Ids are 31 bits wide, as positive integers of Java are.
     let id = reader.read("POSTERN_INSTANCE_ID", |text| number(text, 1, MAX_ID.into()));
     let delivery = delivery(&mut reader, None);
     let name = reader.text("POSTERN_INSTANCE_NAME").map(str::to_owned);
     let tags = reader.text("POSTERN_INSTANCE_TAGS").map(list).unwrap_or_default();
 
-    let mut found = Vec::new();
-    if env.is_set(TOPIC) || WAYS.iter().any(|name| env.is_set(name)) {
+    let mut found: Vec<Found> = Vec::new();
+    let mut mcs_topics: Vec<String> = mcs_label(env).into_iter().collect();
+    // A vendor type that is no choice counts as well, so that it is looked at.
+    let polls = env.get(VENDOR).is_some_and(|given| vendor(&given.text) != Ok(false));
+    if polls || PUSH.iter().any(|name| env.is_set(name)) {
         let id = id.and_then(|id| u32::try_from(id).ok());
         let draft = Draft { values: env.clone(), name, tags, enabled_by_default: true, id };
-        found
-            .extend(build(&draft, delivery.as_ref(), &shared, problems, warnings).map(|made| (TOPIC.to_owned(), made)));
+        let made = build(&draft, delivery.as_ref(), &shared, problems, warnings);
+        found.extend(made.map(|made| (String::new(), made)));
     } else if env.is_set("POSTERN_INSTANCES") {
-        let idle: Vec<String> = OWN.iter().filter(|name| env.is_set(name)).map(|name| env.label(name)).collect();
+        let idle: Vec<String> = own().filter(|name| env.is_set(name)).map(|name| env.label(name)).collect();
         if !idle.is_empty() {
-            warnings.push(format!("{} has no effect: the environment sets no {TOPIC} of its own", idle.join(", ")));
+            warnings.push(format!("{} has no effect: the environment sets no way in of its own", idle.join(", ")));
         }
     } else {
-        reader_of(env, problems).refuse(
-            TOPIC,
-            "is not set, and neither is POSTERN_INSTANCES, so that nothing would be accepted",
-            "set one of them",
-        );
+        no_way_in(&mut reader_of(env, problems), "and neither is POSTERN_INSTANCES nor another way in");
         if !env.is_set(CALLBACK) {
             reader_of(env, problems).refuse(CALLBACK, "is not set", "set the URL at which the app takes events");
         }
     }
     if let Some(given) = env.get("POSTERN_INSTANCES") {
         for draft in document::read(given, problems, warnings) {
-            let place = draft.values.label("name");
-            found.extend(
-                document_instance(&draft, env, delivery.as_ref(), &shared, problems, warnings)
-                    .map(|made| (place, made)),
-            );
+            mcs_topics.extend(mcs_label(&draft.values));
+            let made = document_instance(&draft, env, delivery.as_ref(), &shared, problems, warnings);
+            found.extend(made.map(|made| (draft.values.place.clone(), made)));
             if found.len() > MAX_INSTANCES {
                 problems.push(Problem::new(
                     &given.label,
@@ -119,7 +113,38 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
         }
     }
     distinct(&found, problems);
-    found.into_iter().map(|(_, instance)| Arc::new(instance)).collect()
+    Instances { all: found.into_iter().map(|(_, instance)| Arc::new(instance)).collect(), mcs_topics }
+}
+
+/// Settings that mean nothing without an instance of the environment's own. The callback's and the buckets are defaults of documents.
+fn own() -> impl Iterator<Item = &'static str> {
+    let shared = |name: &str| {
+        let callback = ["event.notification.callback.", "event.notification.basic.", SIGNATURE_KEY];
+        name == BUCKETS || callback.iter().any(|start| name.starts_with(start))
+    };
+    settings::SETTINGS
+        .iter()
+        .filter(|setting| setting.is_per_instance())
+        .map(|setting| setting.name)
+        .filter(move |name| !shared(name))
+        .chain(["POSTERN_INSTANCE_NAME", "POSTERN_INSTANCE_TAGS", "POSTERN_INSTANCE_ID"])
+}
+
+fn mcs_label(values: &Values) -> Option<String> {
+    values.is_set(MCS_TOPICS).then(|| values.label(MCS_TOPICS))
+}
+
+/// Nothing would ever come in. Reconciliation is no way in by itself: without push it would send everything 15 minutes late.
+fn no_way_in(reader: &mut Reader<'_>, besides: &str) {
+    if reader.values.is_set(RECONCILE) {
+        reader.refuse(
+            RECONCILE,
+            "stands beside push, and no push is set",
+            "to learn of changes by listing alone, set event.vendor.type=polling and event.poller.refresh_interval instead",
+        );
+    } else {
+        reader.refuse(TOPIC, format!("is not set, {besides}, so that nothing would be accepted"), ANY_WAY);
+    }
 }
 
 fn reader_of<'a>(values: &'a Values, problems: &'a mut Vec<Problem>) -> Reader<'a> {
@@ -163,31 +188,44 @@ fn build(
     if values.place.is_empty() && !values.is_set(CALLBACK) {
         reader.refuse(CALLBACK, "is not set", "set where events go, such as http://localhost:3000/events");
     }
-    let polling = reader.read("event.vendor.type", vendor).unwrap_or(false);
+    let vendor_type = reader.read(VENDOR, vendor);
+    let polling = vendor_type.unwrap_or(false);
     let enabled = flag(&mut reader, "event.notification.enabled").unwrap_or(draft.enabled_by_default);
+    let push = PUSH.into_iter().find(|name| values.is_set(name));
+    let vendor_refused = values.is_set(VENDOR) && vendor_type.is_none();
+    if enabled && push.is_none() && !polling && !vendor_refused {
+        no_way_in(&mut reader, "and neither is another way in");
+    }
     let topics = topics(&mut reader);
     let mcs_topics = ways::mcs_topics(&mut reader);
-    let s3http = ways::s3http(&mut reader);
-    let sqs = ways::sqs(&mut reader);
-    let bucket_name = reader.text("filemanagement.provider.bucket_name").map(str::to_owned);
+    let s3http = ways::s3http(&mut reader, warnings);
+    let sqs = ways::sqs(&mut reader, values.is_set(TOPIC), warnings);
+    let bucket = reader.read("filemanagement.provider.bucket_name", |text| bucket(text).map(|()| text.to_owned()));
+    let allowed = allowed(&mut reader, shared);
+    let about = about(&allowed, bucket.as_deref(), &mcs_topics);
+    let asked = ways::Asked { polling, push, allowed: &allowed, buckets: &about };
+    let listing = ways::listing(&mut reader, &asked, warnings);
+    let listed = listing.as_ref().and_then(|listing| listing.buckets.first());
     let name = draft
         .name
         .clone()
         .or_else(|| topics.first().map(|arn| topic::name_of(arn).to_owned()))
         .or_else(|| mcs_topics.first().map(|topic| topic.bucket.clone()))
-        .or(bucket_name);
+        .or_else(|| bucket.clone())
+        .or_else(|| listed.cloned());
     let name = match name.map(|name| check_name(&name).map(|()| name)) {
         Some(Ok(name)) => Some(name),
         Some(Err((what, advice))) => {
             reader.refuse(name_setting(values), what, advice);
             None
         }
-        None if topics.is_empty() && values.is_set(TOPIC) => None,
+        // What would have named it was refused already.
+        None if reader.problems.len() > before || NAMING.iter().any(|name| values.is_set(name)) => None,
         None => {
             reader.refuse(
                 name_setting(values),
-                "is not set, and there is no topic to name the instance after",
-                "set it",
+                "is not set, and there is no topic or bucket to name the instance after",
+                "set it; the store knows the instance by it, so choose one that stays",
             );
             None
         }
@@ -200,15 +238,16 @@ fn build(
             "shorten them",
         );
     }
-    let element_key = reader.read("element.key", element_key).unwrap_or_else(|| "amazons3".to_owned());
+    // Only where MCS alone pushes is it certain that the events are its own.
+    let is_mcs = push == Some(MCS_TOPICS) && s3http.is_none() && sqs.is_none();
+    let default_key = if is_mcs { "mcss3" } else { "amazons3" };
+    let element_key = reader.read("element.key", element_key).unwrap_or_else(|| default_key.to_owned());
     let objects = reader.read("event.objects", ObjectFilter::parse).unwrap_or_default();
     let filter_nulls = flag(&mut reader, "filter.response.nulls");
     let validate = flag(&mut reader, "validate.instance").unwrap_or(false);
     let credentials = credentials(&mut reader);
-    let bucket = reader.read("filemanagement.provider.bucket_name", |text| bucket(text).map(|()| text.to_owned()));
     let region = reader.read("filemanagement.provider.region_name", region);
-    let buckets = if shared.buckets.is_empty() { bucket.iter().cloned().collect() } else { shared.buckets.clone() };
-    let listing = ways::listing(&mut reader, polling, &buckets);
+    let buckets = accepted(allowed, about, bucket.is_some(), listing.as_ref());
     if reader.problems.len() > before {
         return None;
     }
@@ -240,6 +279,40 @@ fn build(
         region,
         buckets,
     })
+}
+
+/// The buckets that are allowed by name: the instance's own list, else that of all instances; empty where there is none.
+fn allowed(reader: &mut Reader<'_>, shared: &Shared) -> Vec<String> {
+    reader.read(BUCKETS, buckets).filter(|buckets| !buckets.is_empty()).unwrap_or_else(|| shared.buckets.clone())
+}
+
+/// The buckets that the instance is about: those allowed by name, else its own and those of its MCS topics.
+fn about(allowed: &[String], bucket: Option<&str>, mcs_topics: &[McsTopic]) -> Vec<String> {
+    if !allowed.is_empty() {
+        return allowed.to_vec();
+    }
+    let mut buckets: Vec<String> = Vec::new();
+    for name in bucket.into_iter().chain(mcs_topics.iter().map(|topic| topic.bucket.as_str())) {
+        if !buckets.iter().any(|known| known == name) {
+            buckets.push(name.to_owned());
+        }
+    }
+    buckets
+}
+
+/// The buckets whose events are accepted; empty is any. MCS topics are a list of their own, so that alone they narrow nothing else.
+fn accepted(
+    allowed: Vec<String>,
+    about: Vec<String>,
+    has_bucket: bool,
+    listing: Option<&ListingConfig>,
+) -> Vec<String> {
+    match listing {
+        _ if !allowed.is_empty() => allowed,
+        Some(listing) if listing.kind == ListingKind::Poll => listing.buckets.clone(),
+        _ if has_bucket => about,
+        _ => Vec::new(),
+    }
 }
 
 fn warn(
@@ -338,7 +411,7 @@ fn region(text: &str) -> Result<String, Wrong> {
     }
 }
 
-fn bucket(text: &str) -> Result<(), Wrong> {
+pub(super) fn bucket(text: &str) -> Result<(), Wrong> {
     // Old buckets have upper case and underscores, and other stores have rules of their own: this only catches what no bucket can be.
     let fits = text.len() <= 255 && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_'));
     if fits {
@@ -358,58 +431,9 @@ fn any_number(text: &str) -> Result<u64, Wrong> {
     number(text, 0, i64::MAX.unsigned_abs())
 }
 
-fn name_setting(values: &Values) -> &'static str {
-    if values.place.is_empty() { "POSTERN_INSTANCE_NAME" } else { "name" }
-}
-
-fn check_name(name: &str) -> Result<(), Wrong> {
-    if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
-        return wrong("is not 1 to 200 characters without control characters", "use a shorter one");
-    }
-    Ok(())
-}
-
-/// The largest id.
-const MAX_ID: u32 = i32::MAX as u32;
-
-/// An instance's number where none is chosen: 31 bits of the SHA-256 of its name, and never 0 (hard case 11).
-fn stable_id(name: &str) -> u32 {
-    let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
-    let leading = digest.as_ref().iter().take(4).fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
-    (leading & MAX_ID).max(1)
-}
-
-/// Names and ids must tell instances apart: the store knows them by the one, consumers by the other.
-fn distinct(found: &[(String, Instance)], problems: &mut Vec<Problem>) {
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut ids: BTreeMap<u32, &str> = BTreeMap::new();
-    for (place, instance) in found {
-        if let Some(first) = names.insert(&instance.name, place) {
-            problems.push(Problem::new(
-                place,
-                format!("the name {} is also that of {first}", quote(&instance.name)),
-                "give each instance a name of its own",
-            ));
-        } else if let Some(first) = ids.insert(instance.id, &instance.name) {
-            problems.push(Problem::new(
-                place,
-                format!("the id {} is also that of the instance {}", instance.id, quote(first)),
-                "rename one of them, or set POSTERN_INSTANCE_ID for the environment's",
-            ));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_stable_and_positive_in_31_bits() {
-        // The first four bytes of the SHA-256, as sha256sum prints them. Consumers store these numbers: they never change.
-        assert_eq!(stable_id("uploads"), 0x9ba8_8c41 & 0x7fff_ffff);
-        assert_eq!(stable_id(""), 0xe3b0_c442 & 0x7fff_ffff);
-    }
 
     #[test]
     fn buckets_and_regions_that_cannot_be_are_refused() {

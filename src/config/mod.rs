@@ -9,6 +9,7 @@ mod delivery;
 mod document;
 mod env;
 mod filter;
+mod identity;
 mod instance;
 mod json;
 mod network;
@@ -35,8 +36,8 @@ pub use network::is_acceptable_endpoint;
 pub use problem::Problem;
 pub use topic::region_of as topic_region;
 pub(crate) use topic::{Partition, parts as topic_parts};
+pub use ways::{ListingConfig, ListingKind, McsEndpoint, McsTopic, S3HttpAuth, S3HttpConfig, SqsConfig};
 
-use crate::record::Dialect;
 use crate::secret::Secret;
 
 /// Everything the sidecar is told at start.
@@ -330,89 +331,6 @@ pub struct Instance {
     pub region: Option<String>,
     /// Buckets that it accepts; empty is any.
     pub buckets: Vec<String>,
-}
-
-/// One URL at which MCS S3 webhooks arrive. Both parts hold the secret.
-#[derive(Clone, Debug)]
-pub struct McsEndpoint {
-    /// The URL byte for byte as in the bucket's configuration: what a handshake's answer signs.
-    pub url: Secret,
-    /// Path and query of it as they come in a request line, such as `/mcs/<secret>`; `/` where the URL has none.
-    pub target: Secret,
-}
-
-/// The first two parts of an MCS TopicArn, `project|bucket|events`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct McsTopic {
-    /// Project id, such as `mcs2883541269`; also the `ownerIdentity` of its records.
-    pub project: String,
-    /// The bucket's name.
-    pub bucket: String,
-}
-
-/// How bare S3 records reach an instance, and what they prove themselves by.
-#[derive(Clone, Debug)]
-pub struct S3HttpConfig {
-    /// Secret path parts (`POSTERN_S3HTTP_SECRET`): one, or two during a rotation.
-    pub secrets: Vec<Secret>,
-    /// What else a request must carry (`POSTERN_S3HTTP_AUTH`).
-    pub auth: Option<S3HttpAuth>,
-    /// How the producer writes: the preset's, with what was set besides.
-    pub dialect: Dialect,
-    /// The producer's word (`POSTERN_S3HTTP_PRESET`), for logs; empty where none is named.
-    pub preset: &'static str,
-}
-
-/// `POSTERN_S3HTTP_AUTH`.
-#[derive(Clone, Debug)]
-pub enum S3HttpAuth {
-    /// The whole value of the Authorization header: Bearer, Basic, or any other scheme verbatim.
-    Authorization(Secret),
-    /// A header of the operator's choice, with its value.
-    Header(hyper::header::HeaderName, Secret),
-    /// Key of Backblaze B2's HMAC over the body (`s3-dialects.md` 2.7).
-    B2Signature(Secret),
-    /// The `opaqueData` that every record of a Ceph topic carries (`s3-dialects.md` 2.2).
-    OpaqueData(Secret),
-}
-
-/// `POSTERN_SQS_…`.
-#[derive(Clone, Debug)]
-pub struct SqsConfig {
-    /// Queue URLs as SQS shows them. A host that is not Amazon's is also the endpoint.
-    pub queues: Vec<Url>,
-    /// Only SNS envelopes whose signature is good are taken (`POSTERN_SQS_VERIFY=on`).
-    pub verify: bool,
-    /// Receives in flight for each queue (`POSTERN_SQS_CONSUMERS`).
-    pub consumers: usize,
-}
-
-/// What a listing of buckets is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListingKind {
-    /// `event.vendor.type=polling`: the only way by which changes are learnt of.
-    Poll,
-    /// `POSTERN_RECONCILE`: beside push, for what push missed.
-    Reconcile,
-}
-
-/// Listings of an instance's buckets (hard case 20).
-#[derive(Clone, Debug)]
-pub struct ListingConfig {
-    /// What they are for.
-    pub kind: ListingKind,
-    /// The buckets; never empty.
-    pub buckets: Vec<String>,
-    /// From the beginning of one walk to that of the next.
-    pub every: Duration,
-    /// Key prefixes that are listed; empty is the whole bucket. None is a prefix of another.
-    pub prefixes: Vec<String>,
-    /// Keys asked for in one page, 1 to 1000.
-    pub page_size: u16,
-    /// Whether the first walk is sent too (`POSTERN_POLL_INITIAL=emit`).
-    pub emit_initial: bool,
-    /// Age below which reconciliation leaves a change to push (`POSTERN_RECONCILE_GRACE`); zero when polling.
-    pub grace: Duration,
 }
 
 /// `filemanagement.provider.access_key` and `.secret_key`. `Debug` shows neither.

@@ -11,7 +11,6 @@ use super::network::is_acceptable_endpoint;
 use super::problem::{quote, quote_url};
 use super::text::{Wrong, boolean, choice, duration, list, number, size, wrong};
 use super::values::Reader;
-use super::ways;
 use super::{
     Basic, ChainPolicy, Cidr, Config, DispatchConfig, Format, LogConfig, LogFormat, NonS3, Ordering, QueueConfig,
     RetrySchedule, S3Config, SnsConfig, SnsEndpoint, TlsFiles, UnsubscribePolicy,
@@ -41,7 +40,8 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
     Config {
         listen,
         tls: tls(reader, warnings),
-        mcs: ways::mcs(reader, public_url.as_ref(), warnings),
+        // What instances accept decides about these; the caller knows.
+        mcs: Vec::new(),
         public_url,
         trusted_proxies: reader.read("POSTERN_TRUSTED_PROXIES", ranges).unwrap_or_default(),
         admin_listen,
@@ -50,10 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
         queue: queue(reader, sns.max_age),
         dispatch,
         sns,
-        s3: S3Config {
-            endpoint: reader.read("POSTERN_S3_ENDPOINT_URL", http_url),
-            path_style: reader.read("POSTERN_S3_PATH_STYLE", boolean).unwrap_or(false),
-        },
+        s3: s3(reader, warnings),
         egress_ca_file: reader.text("POSTERN_EGRESS_CA_FILE").map(PathBuf::from),
         drain_timeout,
         log: log(reader),
@@ -179,6 +176,39 @@ pub(super) fn queue(reader: &mut Reader<'_>, max_age: Duration) -> QueueConfig {
             .read("POSTERN_ORDERING", |text| choice(text, &[("key", Ordering::Key), ("none", Ordering::None)]))
             .unwrap_or(Ordering::Key),
     }
+}
+
+/// Raises an unset `POSTERN_DEDUPE_FOR` to what reconciliation needs; one that is set too low is the operator's to solve.
+pub(super) fn remember_what_push_told(reader: &mut Reader<'_>, queue: &mut QueueConfig, needed: Duration) {
+    const NAME: &str = "POSTERN_DEDUPE_FOR";
+    if reader.text(NAME).is_none() {
+        queue.dedupe_for = queue.dedupe_for.max(needed);
+    } else if queue.dedupe_for < needed {
+        reader.refuse(
+            NAME,
+            "is shorter than twice POSTERN_RECONCILE with POSTERN_RECONCILE_GRACE, so that a listing would take for missed what push has told",
+            format!("set it to at least {}, remove it, or reconcile more often", humantime::format_duration(needed)),
+        );
+    }
+}
+
+/// Which S3 is asked about buckets.
+fn s3(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> S3Config {
+    const NAME: &str = "POSTERN_S3_ENDPOINT_URL";
+    let endpoint = reader.read(NAME, |text| {
+        let url = http_url(text)?;
+        if url.query().is_some() {
+            return wrong(format!("{} has a query", quote_url(text)), "remove what begins at ?");
+        }
+        Ok(url)
+    });
+    if let Some(url) = endpoint.as_ref().filter(|url| !is_acceptable_endpoint(url)) {
+        warnings.push(format!(
+            "{NAME}: {} is plain HTTP to another machine, which anybody between can read and answer",
+            url.origin().ascii_serialization()
+        ));
+    }
+    S3Config { endpoint, path_style: reader.read("POSTERN_S3_PATH_STYLE", boolean).unwrap_or(false) }
 }
 
 fn dispatch(reader: &mut Reader<'_>) -> DispatchConfig {

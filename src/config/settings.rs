@@ -13,6 +13,8 @@ pub struct Setting {
     pub meaning: &'static str,
     /// Whether its value is never shown; such a setting can also come from a file, by its name with `_FILE`.
     pub secret: bool,
+    /// Whether it is one of ours that an instance document may hold nevertheless.
+    own: bool,
     /// Whether this version has what it sets; one that it has not is refused and never silently ignored.
     pub available: bool,
 }
@@ -23,18 +25,28 @@ impl Setting {
         self.name.replace('.', "_").to_ascii_uppercase()
     }
 
-    /// Whether it is a key of instance configurations, which has two spellings and may stand in a document.
+    /// Whether it is a key of Cloud Elements' instance configurations, which has two spellings.
     pub fn is_instance_key(&self) -> bool {
         self.name.contains('.')
+    }
+
+    /// Whether an instance document may hold it; in the environment it is then of the environment's own instance.
+    pub fn is_per_instance(&self) -> bool {
+        self.own || self.is_instance_key()
     }
 }
 
 const fn plain(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, default, meaning, secret: false, available: true }
+    Setting { name, default, meaning, secret: false, own: false, available: true }
 }
 
 const fn secret(name: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, default: "", meaning, secret: true, available: true }
+    Setting { name, default: "", meaning, secret: true, own: false, available: true }
+}
+
+/// One of ours that an instance document may hold.
+const fn own(setting: Setting) -> Setting {
+    Setting { own: true, ..setting }
 }
 
 /// Every setting, in the order in which people read about them.
@@ -67,9 +79,13 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "event.poller.configuration",
         "",
-        "what is listed when polling, as JSON: `bucket`, `prefix` (one or a list), `pageSize`",
+        "what is listed when polling, a JSON object: `bucket` and `prefix` (each one or a list), `pageSize` (1 to 1000)",
     ),
-    plain("event.poller.refresh_interval", "15", "minutes from one listing to the next when polling"),
+    plain(
+        "event.poller.refresh_interval",
+        "15",
+        "from one listing to the next when polling: minutes, or a duration such as `30s`",
+    ),
     plain("filter.response.nulls", "", "true: no null members in what is delivered"),
     plain(
         "validate.instance",
@@ -83,8 +99,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("filemanagement.provider.secret_key", "the secret access key to it"),
     plain("filemanagement.provider.bucket_name", "", "the bucket"),
     plain("filemanagement.provider.region_name", "", "the bucket's region"),
-    plain("element.key", "amazons3", "the element key in the envelope"),
-    plain("POSTERN_INSTANCE_NAME", "the topic's name", "name of the environment's instance"),
+    plain("element.key", "amazons3, with MCS alone mcss3", "the element key in the envelope"),
+    plain("POSTERN_INSTANCE_NAME", "the topic's or bucket's name", "name of the environment's instance"),
     plain("POSTERN_INSTANCE_TAGS", "", "its tags, comma-separated"),
     plain("POSTERN_INSTANCE_ID", "a stable hash of the name", "its number in the envelope"),
     plain("POSTERN_ACCOUNT_ID", "0", "`accountId` in the envelope, of all instances"),
@@ -95,11 +111,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "a file or folder of instance documents, besides or instead of the environment's instance",
     ),
-    plain(
+    own(plain(
         "POSTERN_BUCKETS",
         "the instance's bucket, else any",
-        "buckets whose events are accepted, comma-separated, for all instances",
-    ),
+        "buckets whose events are accepted, comma-separated; in the environment for all instances, in a document for its own",
+    )),
     plain("POSTERN_LISTEN", "0.0.0.0:8443", "the intake listener"),
     plain("POSTERN_TLS", "on", "`off`: plain HTTP behind an ingress; `on` needs the next two"),
     plain("POSTERN_TLS_CERT_FILE", "", "PEM chain of the listener, leaf first; reloaded when it changes"),
@@ -112,7 +128,11 @@ pub const SETTINGS: &[Setting] = &[
     plain("POSTERN_QUEUE", "embedded", "where what is owed is kept; `embedded` is the only kind in this version"),
     plain("POSTERN_QUEUE_MAX_BYTES", "1GiB", "what is owed at most; then 503"),
     plain("POSTERN_DEAD_MAX_BYTES", "1GiB", "dead letters kept at most; then 503"),
-    plain("POSTERN_DEDUPE_FOR", "24h", "how long an event is remembered; never below the replay window"),
+    plain(
+        "POSTERN_DEDUPE_FOR",
+        "24h",
+        "how long an event is remembered; never below the replay window, nor below twice `POSTERN_RECONCILE` with its grace",
+    ),
     plain("POSTERN_ORDERING", "key", "`key`: deliveries of one object go in order; `none`: they do not"),
     plain(
         "POSTERN_FORMAT",
@@ -165,58 +185,66 @@ pub const SETTINGS: &[Setting] = &[
     plain("POSTERN_LOG_FORMAT", "text on a terminal, else json", "`json` or `text`"),
     secret(
         "POSTERN_MCS_SECRET",
-        "secret path part of the MCS S3 webhooks: `/mcs/<secret>`; the source is off without it. Its file may hold two, one a line, during a rotation",
+        "secret path part of MCS S3 webhooks, for all instances: `/mcs/<secret>`; its file may hold two, one a line, during a rotation",
     ),
-    plain(
+    own(plain(
         "POSTERN_MCS_TOPICS",
         "",
         "the `project|bucket` pairs whose MCS S3 webhooks are accepted, comma-separated; empty: none",
-    ),
+    )),
     secret(
         "POSTERN_MCS_URL",
-        "the webhook's URL byte for byte as in the bucket's configuration; without it the public URL and `/mcs/<secret>`",
+        "the webhook's URL byte for byte as in the bucket's configuration; without it the public URL and `/mcs/<secret>`. Its file may hold two, one a line",
     ),
-    secret(
+    own(secret(
         "POSTERN_S3HTTP_SECRET",
-        "secret path part of bare S3 records over HTTP: `/s3/<secret>`; the source is off without it. Its file may hold two, one a line, during a rotation",
-    ),
-    plain(
+        "secret path part of bare S3 records over HTTP: `/s3/<secret>`, another for each instance; its file may hold two, one a line, during a rotation",
+    )),
+    own(plain(
         "POSTERN_S3HTTP_PRESET",
         "",
-        "who sends them: `aws`, `b2`, `ceph`, `eventbridge`, `localstack`, `minio`, `noobaa`, `rustfs`, `sns-raw` or `versitygw`",
-    ),
-    secret(
+        "who sends them: `aws`, `b2`, `ceph`, `eventbridge`, `generic`, `localstack`, `minio`, `noobaa`, `rustfs`, `sns-raw` or `versitygw`",
+    )),
+    own(secret(
         "POSTERN_S3HTTP_AUTH",
-        "what a request must carry besides: `Bearer TOKEN`, `Basic USER:PASSWORD`, any other Authorization verbatim, `Header-Name: value`, `opaqueData=VALUE` (Ceph); with `b2` the signing secret",
-    ),
-    plain(
+        "what a request must carry besides: `TOKEN` or `Bearer TOKEN`, `Basic USER:PASSWORD`, any other Authorization verbatim, `Header-Name: value`, `opaqueData=VALUE` (Ceph); with `b2` the signing secret",
+    )),
+    own(plain(
         "POSTERN_S3HTTP_KEY_CODING",
         "the preset's, else form",
         "how the producer writes keys: `form`, `percent` or `raw`",
-    ),
-    plain(
+    )),
+    own(plain(
         "POSTERN_S3HTTP_SEQUENCER",
         "the preset's, else none",
         "the producer's kind of sequencer: `aws`, `ceph-le`, `integer` or `none`",
-    ),
-    plain(
+    )),
+    own(plain(
         "POSTERN_SQS_QUEUE_URL",
         "",
-        "queues that are drained, comma-separated; a host that is not Amazon's is also the endpoint",
-    ),
-    plain("POSTERN_SQS_VERIFY", "off", "`on`: only SNS messages with a good signature are taken from the queues"),
-    plain("POSTERN_SQS_CONSUMERS", "4", "receives in flight for each queue, 1 to 64"),
-    plain(
+        "queues that are drained, comma-separated, no two instances the same; a host that is not Amazon's is also the endpoint",
+    )),
+    own(plain(
+        "POSTERN_SQS_VERIFY",
+        "off",
+        "`on`: only SNS messages of the instance's topics with a good signature are taken from the queues",
+    )),
+    own(plain("POSTERN_SQS_CONSUMERS", "4", "receives in flight for each queue, 1 to 64")),
+    own(plain(
         "POSTERN_RECONCILE",
         "",
-        "how often the buckets are listed for what push missed, such as `1h`; off without it",
-    ),
-    plain(
+        "how often the instance's buckets are listed for what push missed, such as `1h`; off without it",
+    )),
+    own(plain(
         "POSTERN_RECONCILE_GRACE",
         "15m",
         "how old a change must be before a listing that found it takes it for missed",
-    ),
-    plain("POSTERN_POLL_INITIAL", "silent", "the first listing is a silent baseline; `emit`: all of it is sent"),
+    )),
+    own(plain(
+        "POSTERN_POLL_INITIAL",
+        "silent",
+        "the first listing is a silent baseline; `emit`: all that it finds is sent",
+    )),
     plain("POSTERN_S3_ENDPOINT_URL", "", "an S3 other than Amazon's: listings, `validate.instance`, `postern setup`"),
     plain("POSTERN_S3_PATH_STYLE", "false", "`true`: the bucket stands in the path of S3's URLs, not in its host name"),
 ];
@@ -258,11 +286,16 @@ pub fn markdown() -> String {
     let mut table = String::from("| setting | default | meaning |\n|---|---|---|\n");
     for setting in SETTINGS.iter().filter(|setting| setting.available) {
         let shell = if setting.is_instance_key() { format!(", `{}`", setting.shell_name()) } else { String::new() };
-        let file = if setting.secret { " (also `_FILE`)" } else { "" };
+        let also = match (setting.secret, setting.own) {
+            (true, true) => " (also `_FILE`; per instance)",
+            (true, false) => " (also `_FILE`)",
+            (false, true) => " (per instance)",
+            (false, false) => "",
+        };
         let meaning = setting.meaning.replace('|', "\\|");
         // Writing to a String cannot fail.
         let _ =
-            writeln!(table, "| `{}`{shell}{file} | {} | {meaning} |", setting.name, markdown_default(setting.default));
+            writeln!(table, "| `{}`{shell}{also} | {} | {meaning} |", setting.name, markdown_default(setting.default));
     }
     table
 }
@@ -276,12 +309,14 @@ fn markdown_default(default: &str) -> String {
 pub fn help() -> String {
     let mut text = String::from(
         "Settings, as environment variables. Dotted names may also be written for shells: event.sns.topic.arn is \
-         EVENT_SNS_TOPIC_ARN. Those marked * are secret and can come from a file: add _FILE to the name.\n",
+         EVENT_SNS_TOPIC_ARN. Those marked * are secret and can come from a file: add _FILE to the name. Dotted ones and \
+         those marked + may stand in an instance document.\n",
     );
     for setting in SETTINGS.iter().filter(|setting| setting.available) {
         let star = if setting.secret { " *" } else { "" };
+        let plus = if setting.own { " +" } else { "" };
         let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
-        let _ = writeln!(text, "\n  {}{star}{default}\n      {}", setting.name, setting.meaning.replace('`', ""));
+        let _ = writeln!(text, "\n  {}{star}{plus}{default}\n      {}", setting.name, setting.meaning.replace('`', ""));
     }
     text
 }

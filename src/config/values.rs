@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::problem::{Problem, clean};
-use super::settings::Setting;
+use super::settings::{self, Setting};
 use super::text::Wrong;
 
 /// One value that the operator gave.
@@ -49,6 +49,17 @@ impl Values {
     /// The setting as the operator spelt it, or as it would be spelt here.
     pub(super) fn label(&self, name: &str) -> String {
         self.given.get(name).map_or_else(|| format!("{}{name}", self.place), |given| given.label.clone())
+    }
+
+    /// Which of the settings are set to no purpose, as a warning; one that says no more than its default is none.
+    pub(super) fn idle(&self, names: &[&str], why: &str) -> Option<String> {
+        let said = names.iter().filter_map(|name| self.given.get(name).map(|given| (name, given)));
+        let default = |name: &str| settings::find(name).map_or("", |setting| setting.default);
+        let idle: Vec<&str> = said
+            .filter(|(name, given)| !given.text.eq_ignore_ascii_case(default(name)))
+            .map(|(_, given)| given.label.as_str())
+            .collect();
+        (!idle.is_empty()).then(|| format!("{} has no effect: {why}", idle.join(", ")))
     }
 
     /// Takes a value that came directly or, with `file`, by the path of a file that holds it. Empty text is unset.

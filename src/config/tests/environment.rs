@@ -154,16 +154,7 @@ fn an_empty_value_is_unset() {
 
 #[test]
 fn what_comes_in_a_later_version_is_refused_and_not_ignored() {
-    for name in [
-        "POSTERN_MCS_SECRET",
-        "POSTERN_SQS_QUEUE_URL",
-        "POSTERN_RECONCILE",
-        "POSTERN_S3HTTP_PRESET",
-        "event.poller.configuration",
-    ] {
-        assert!(one(&env(&[(name, "1")])).problem.contains("not available in this version yet"), "{name}");
-    }
-    assert!(one(&env(&[("event.vendor.type", "polling")])).problem.contains("not available"));
+    assert!(settings::SETTINGS.iter().all(|setting| setting.available));
     assert!(one(&env(&[("POSTERN_QUEUE", "jetstream://user:hunter2@host:4222")])).problem.contains("not available"));
     good(&env(&[("event.vendor.type", "webhook")]));
 }

@@ -11,6 +11,7 @@ fn secrets(marker: &str) -> Vec<(String, String)> {
         .filter(|setting| setting.secret && setting.available)
         .map(|setting| match setting.name {
             "event.notification.callback.headers" => (setting.name, format!(r#"{{"X-Token": "{marker}"}}"#)),
+            "POSTERN_MCS_URL" => (setting.name, format!("http://relay.example/{marker}")),
             name => (name, marker.to_owned()),
         })
         .map(|(name, value)| (name.to_owned(), value))
@@ -24,6 +25,7 @@ fn no_secret_is_ever_printed() {
         ("event.notification.basic.username", "u"),
         ("POSTERN_SNS_BASIC_USERNAME", "u"),
         ("POSTERN_PUBLIC_URL", "https://relay.example/"),
+        ("POSTERN_MCS_TOPICS", "mcs1|photos"),
     ]);
     map.remove("EVENT_NOTIFICATION_SIGNATURE_KEY");
     map.insert("EVENT_NOTIFICATION_CALLBACK_URL".into(), format!("http://app/?token={marker}"));

@@ -1,5 +1,6 @@
 //! How notifications arrive: one folder or file for each way, all ending in the same [`intake::Desk`].
 
+pub mod answers;
 pub mod changes;
 pub mod intake;
 #[cfg(feature = "aws")]

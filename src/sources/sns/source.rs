@@ -19,10 +19,8 @@ use crate::event::Origin;
 use crate::listener::{Answer, Request, Source};
 use crate::queue::{Pending, QueueError};
 use crate::record::Dialect;
+use crate::sources::answers::{self, RETRY_AFTER};
 use crate::sources::intake::{Desk, Notice};
-
-/// Seconds after which a producer may come again when our own store or network was in the way.
-const RETRY_AFTER: u32 = 5;
 
 /// `POST /sns`: the topic chooses the instances.
 pub struct SnsSource {
@@ -64,10 +62,10 @@ impl SnsSource {
         match self.verifier.verify(&request.headers, &request.body).await {
             Ok(Verified::Notification(notification)) => self.notification(&notification, &request.body).await,
             Ok(Verified::SubscriptionConfirmation(confirmation)) => {
-                self.stored(self.confirmer.intend(&confirmation, Intent::Subscribe).await)
+                intended(self.confirmer.intend(&confirmation, Intent::Subscribe).await)
             }
             Ok(Verified::UnsubscribeConfirmation(confirmation)) => {
-                self.stored(self.confirmer.intend(&confirmation, Intent::Unsubscribed).await)
+                intended(self.confirmer.intend(&confirmation, Intent::Unsubscribed).await)
             }
             Err(refusal) => refused(&refusal),
         }
@@ -92,22 +90,7 @@ impl SnsSource {
             envelope: std::str::from_utf8(body).unwrap_or_default(),
             received_at: self.clock.now(),
         };
-        self.stored(self.desk.accept(instances, notice).await.map(|accepted| accepted.as_str()))
-    }
-
-    fn stored(&self, result: Result<&'static str, QueueError>) -> Answer {
-        match result {
-            Ok("rate_limited") => Answer {
-                retry_after: Some(RETRY_AFTER),
-                ..Answer::plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
-            },
-            Ok(reason) => Answer::plain(StatusCode::OK, reason),
-            Err(error) => {
-                // The condition `store` says it once, and the listener's log of refusals says how often.
-                tracing::debug!(error = %error, "answered 503: the queue takes nothing at the moment");
-                Answer::unavailable(error.label(), RETRY_AFTER)
-            }
-        }
+        answers::stored(self.desk.accept(instances, notice).await)
     }
 }
 
@@ -118,6 +101,15 @@ impl Source for SnsSource {
 
     fn receive(&self, request: Request) -> Pending<'_, Answer> {
         Box::pin(self.judge(request))
+    }
+}
+
+/// What a confirmation is answered with.
+fn intended(result: Result<&'static str, QueueError>) -> Answer {
+    match result {
+        Ok("rate_limited") => answers::rate_limited(),
+        Ok(reason) => Answer::plain(StatusCode::OK, reason),
+        Err(error) => answers::refused_by_queue(&error),
     }
 }
 

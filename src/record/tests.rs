@@ -318,3 +318,15 @@ fn a_sequencer_of_another_type_than_its_kind_orders_nothing() {
     assert_eq!(SequencerKind::Integer.read(&text), Some(Sequencer::Integer(55)));
     assert_eq!(SequencerKind::None.read(&text), None);
 }
+
+#[test]
+fn an_event_named_test_changes_nothing_whatever_else_it_carries() {
+    for (text, bucket) in [
+        (r#"{"Records":[{"eventName":"s3:TestEvent","s3":{"bucket":{"name":"b"}}}]}"#, "b"),
+        (r#"{"Records":[{"eventName":"s3:TestEvent","s3":{"bucket":{"name":"b"},"object":{"key":"k"}}}]}"#, "b"),
+        (r#"{"Records":[{"eventName":"TestEvent"}]}"#, ""),
+    ] {
+        let Ok(Body::TestEvent(test)) = parse(text) else { panic!("{text}") };
+        assert_eq!(test.bucket, bucket, "{text}");
+    }
+}

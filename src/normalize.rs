@@ -24,6 +24,8 @@
 //! The same change, announced again in another notification, has the same id; two changes that could be two have two ids. The
 //! lengths make the fields unambiguous whatever bytes they hold.
 
+use std::time::Duration;
+
 use ring::digest;
 use serde_json::value::RawValue;
 
@@ -78,6 +80,7 @@ pub fn event(record: &Record<'_>, context: &Context<'_>) -> Event {
         ],
         &difference,
     );
+    let ordered_at = sequencer.as_ref().and_then(|sequencer| time_of(sequencer, context.received_at));
     Event {
         id,
         event_type: event_type(&record.event_name),
@@ -92,7 +95,12 @@ pub fn event(record: &Record<'_>, context: &Context<'_>) -> Event {
         // A key as sent may read like another object's decoded key, and they would then share a lane. Without a sequencer
         // neither can make the other superseded.
         sequencer: decoded.as_ref().and(sequencer),
-        time: record.event_time.as_deref().and_then(UnixMillis::parse_rfc3339).unwrap_or(context.received_at),
+        time: record
+            .event_time
+            .as_deref()
+            .and_then(UnixMillis::parse_rfc3339)
+            .or(ordered_at)
+            .unwrap_or(context.received_at),
         poll_date: None,
         origin: context.origin,
         topic: context.topic.map(str::to_owned),
@@ -101,6 +109,15 @@ pub fn event(record: &Record<'_>, context: &Context<'_>) -> Event {
         notification: context.notification.map(Box::from),
         raw: record.raw.to_owned(),
     }
+}
+
+/// The time in a sequencer that counts seconds, as that of MCS S3 does, which writes no other time (`s3-dialects.md` 1.5). Nothing
+/// documents that it does: a number is a time only where it lies between 2015, which is before that storage, and a day from now.
+fn time_of(sequencer: &Sequencer, received_at: UnixMillis) -> Option<UnixMillis> {
+    let Sequencer::Integer(seconds) = sequencer else { return None };
+    let time = UnixMillis(i64::try_from(*seconds).ok()?.checked_mul(1000)?);
+    let earliest = UnixMillis(time::macros::datetime!(2015-01-01 00:00 UTC).unix_timestamp() * 1000);
+    (earliest..=received_at.plus(Duration::from_hours(24))).contains(&time).then_some(time)
 }
 
 /// The event of a genuine message that is no S3 event, or is a broken one: no bucket, the notification's id for a key, and

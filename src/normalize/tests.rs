@@ -261,3 +261,43 @@ proptest! {
         prop_assert_eq!(of(&text, &CONTEXT).id, put(r#""key":"k","eTag":"e","sequencer":"0055""#).id);
     }
 }
+
+const MCS: Context<'static> =
+    Context { origin: Origin::Mcs, dialect: Dialect::MCS, topic: Some("mcs"), message_id: None, ..CONTEXT };
+
+/// s3-dialects.md 1.5, as documented.
+const OF_MCS: &str = r#"{"Records":[{"s3":{"object":{"eTag":"aed563ecafb4bcc5654c597a421547b2","sequencer":1577453615,"key":"some-file-to-bucket","size":100},"configurationId":"1","bucket":{"name":"bucketA","ownerIdentity":{"principalId":"mcs2883541269"}},"s3SchemaVersion":"1.0"},"eventVersion":"1.0","requestParameters":{"sourceIPAddress":"185.6.245.156"},"userIdentity":{"principalId":"2407013e-cbc1-415f-9102-16fb9bd6946b"},"eventName":"s3:ObjectCreated:Put","awsRegion":"ru-msk","eventSource":"aws:s3","responseElements":{"x-amz-request-id":"VGJR5rtJ"}}]}"#;
+
+#[test]
+fn the_documented_record_of_mcs_has_its_time_from_its_sequencer() {
+    let made = of(OF_MCS, &MCS);
+    assert_eq!(made.sequencer, Some(Sequencer::Integer(1_577_453_615)));
+    assert_eq!(made.time.to_iso_seconds(), "2019-12-27T13:33:35Z");
+    assert_eq!((made.event_name.as_str(), made.event_type), ("ObjectCreated:Put", EventType::Created));
+    assert_eq!((made.bucket.as_str(), made.key.as_str(), made.size), ("bucketA", "some-file-to-bucket", Some(100)));
+    let later = of(&OF_MCS.replace("1577453615", "1577453616"), &MCS);
+    assert_eq!(later.id, made.id, "the request id tells changes apart, and not the seconds");
+    let other = of(&OF_MCS.replace("VGJR5rtJ", "VGJR5rtK"), &MCS);
+    assert_ne!(other.id, made.id);
+}
+
+#[test]
+fn a_sequencer_that_is_no_plausible_time_is_none() {
+    let time = |sequencer: &str| of(&OF_MCS.replace("1577453615", sequencer), &MCS).time;
+    let received = MCS.received_at;
+    for counter in ["0", "1", "1420070399", "1700086401", "18446744073709551615", "\"x\"", "null", "1.5", "-5", "[]"] {
+        assert_eq!(time(counter), received, "{counter}");
+    }
+    assert_eq!(time("1420070400").to_iso_seconds(), "2015-01-01T00:00:00Z");
+    assert_eq!(time("1700086400"), UnixMillis(1_700_086_400_000), "a clock may be ahead");
+    assert_eq!(time("\"1577453615\"").to_iso_seconds(), "2019-12-27T13:33:35Z");
+    let dated = OF_MCS.replace(r#""eventVersion""#, r#""eventTime":"2020-01-02T03:04:05Z","eventVersion""#);
+    assert_eq!(of(&dated, &MCS).time.to_iso_seconds(), "2020-01-02T03:04:05Z");
+}
+
+#[test]
+fn without_request_id_and_time_the_record_itself_is_the_identity() {
+    let bare = OF_MCS.replace(r#","responseElements":{"x-amz-request-id":"VGJR5rtJ"}"#, "");
+    assert_eq!(of(&bare, &MCS).id, of(&bare, &MCS).id);
+    assert_ne!(of(&bare, &MCS).id, of(&bare.replace("1577453615", "1577453616"), &MCS).id);
+}

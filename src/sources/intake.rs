@@ -36,6 +36,12 @@ pub struct Notice<'a> {
     pub received_at: UnixMillis,
 }
 
+/// Bytes of all copies of one message that its events carry at most.
+const MAX_ENVELOPES: usize = 8 << 20;
+
+/// Characters of a name in an audit line; buckets have at most 63.
+const MAX_AUDITED: usize = 200;
+
 /// MCS S3: the project|bucket pairs are the instance's allow-list (`POSTERN_MCS_TOPICS`). A bucket's name is its own within the
 /// whole storage, so a record that does not name its owner is judged by the bucket alone.
 fn is_foreign_project(instance: &Instance, notice: &Notice<'_>, record: &Record<'_>) -> bool {
@@ -114,6 +120,7 @@ impl Desk {
             deliveries: Vec::new(),
             set_aside: Vec::new(),
         };
+        self.audit_projects(instances, &notice, &body);
         for instance in instances {
             self.take(instance, &notice, &body, &mut append);
         }
@@ -150,64 +157,90 @@ impl Desk {
             topic: Some(notice.topic),
             message_id: notice.message_id,
             received_at: notice.received_at,
-            notification: self.keeps_envelope.then_some(notice.envelope),
+            notification: self.envelope_of(notice, body),
         };
         match body {
             Ok(Body::Records(records)) => {
-                for record in records {
-                    match record {
-                        Ok(record) => {
-                            let event = normalize::event(record, &context);
-                            if is_foreign_project(instance, notice, record) {
-                                self.foreign_project(instance, notice, record);
-                            } else if self.wanted(instance, notice, &event) {
-                                let change = changes::pushed(instance, &event);
-                                append.deliveries.push(NewDelivery {
-                                    instance: Arc::clone(&instance.name),
-                                    event,
-                                    change,
-                                });
-                            }
-                        }
-                        Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
+                for record in records.iter().flatten() {
+                    // Said of all instances together by `audit_projects`.
+                    if is_foreign_project(instance, notice, record) {
+                        continue;
                     }
+                    let event = normalize::event(record, &context);
+                    if self.wanted(instance, notice, &event) {
+                        let change = changes::pushed(instance, &event);
+                        append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event, change });
+                    }
+                }
+                // What is kept is the whole message, so once is enough; otherwise a message of many broken records would be
+                // kept as often as it has them.
+                let mut broken = records.iter().filter_map(|record| record.as_ref().err());
+                if let Some(first) = broken.next() {
+                    self.set_aside(instance, first, broken.count(), &context, notice, append);
                 }
             }
             // Answered before this was called.
             Ok(Body::TestEvent(_)) => {}
-            Err(malformed) if malformed.is_foreign() && self.non_s3 == NonS3::Relay => {
+            // A pair of project and bucket is all that MCS proves, and a message without records names none.
+            Err(malformed) if malformed.is_foreign() && self.non_s3 == NonS3::Relay && notice.origin != Origin::Mcs => {
                 let event = normalize::generic(notice.message, &context);
                 append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event, change: None });
             }
-            Err(malformed) => self.set_aside(instance, malformed, &context, notice, append),
+            Err(malformed) => self.set_aside(instance, malformed, 0, &context, notice, append),
         }
+    }
+
+    /// The whole notification for `POSTERN_FORMAT=sns`, which each event carries. S3 puts one record into a message; for a message
+    /// of so many that the copies would fill the memory, the events have their record alone.
+    fn envelope_of<'n>(&self, notice: &Notice<'n>, body: &Result<Body<'_>, Malformed>) -> Option<&'n str> {
+        let copies = match body {
+            Ok(Body::Records(records)) => records.len(),
+            Ok(Body::TestEvent(_)) | Err(_) => 1,
+        };
+        let fits = notice.envelope.len().saturating_mul(copies) <= MAX_ENVELOPES;
+        (self.keeps_envelope && fits).then_some(notice.envelope)
     }
 
     fn set_aside(
         &self,
         instance: &Instance,
         malformed: &Malformed,
+        more: usize,
         context: &Context<'_>,
         notice: &Notice<'_>,
         append: &mut Append,
     ) {
+        let detail = match more {
+            0 => malformed.to_string(),
+            more => format!("{malformed}; so are {more} more records of it"),
+        };
         append.set_aside.push(SetAside {
             instance: Arc::clone(&instance.name),
             reason: malformed.reason(),
-            detail: malformed.to_string(),
+            detail,
             event: normalize::generic(notice.message, context),
         });
     }
 
-    /// Audits a record of a project that the instance does not accept: nothing but the secret of the URL speaks for its sender.
-    fn foreign_project(&self, instance: &Instance, notice: &Notice<'_>, record: &Record<'_>) {
-        Metrics::count(&self.metrics.events, &instance.name, "foreign_project", 1);
+    /// Audits records of a project and bucket that no instance accepts: nothing but the secret of the URL speaks for their sender.
+    /// One line for a message, whatever it holds.
+    fn audit_projects(&self, instances: &[Arc<Instance>], notice: &Notice<'_>, body: &Result<Body<'_>, Malformed>) {
+        let Ok(Body::Records(records)) = body else { return };
+        let is_nobodys =
+            |record: &&Record<'_>| instances.iter().all(|instance| is_foreign_project(instance, notice, record));
+        let mut nobodys = records.iter().flatten().filter(is_nobodys);
+        let Some(first) = nobodys.next() else { return };
+        let dropped = 1 + nobodys.count();
+        for instance in instances {
+            Metrics::count(&self.metrics.events, &instance.name, "foreign_project", dropped as u64);
+        }
+        let bounded = |text: &str| text.chars().take(MAX_AUDITED).collect::<String>();
         tracing::warn!(
-            instance = &*instance.name,
             topic = notice.topic,
-            bucket = &*record.bucket,
-            project = record.owner.as_deref(),
-            "dropped a record whose project|bucket this instance does not accept (POSTERN_MCS_TOPICS)"
+            bucket = bounded(&first.bucket),
+            project = first.owner.as_deref().map(bounded),
+            dropped,
+            "dropped records whose project|bucket no instance accepts (POSTERN_MCS_TOPICS); this is the first of them"
         );
     }
 
@@ -244,9 +277,11 @@ impl Desk {
         Ok(appended)
     }
 
-    /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right.
+    /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right. The pairs of `POSTERN_MCS_TOPICS` name
+    /// buckets of another storage than `POSTERN_BUCKETS` and its default do, and are stricter.
     fn wanted(&self, instance: &Instance, notice: &Notice<'_>, event: &Event) -> bool {
-        if !instance.buckets.is_empty() && !instance.buckets.contains(&event.bucket) {
+        let is_listed = instance.buckets.is_empty() || instance.buckets.contains(&event.bucket);
+        if !is_listed && notice.origin != Origin::Mcs {
             Metrics::count(&self.metrics.events, &instance.name, "foreign_bucket", 1);
             // A topic's signature proves the topic, not S3: whoever may publish to it can write such a record.
             tracing::warn!(

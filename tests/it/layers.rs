@@ -24,10 +24,12 @@ const STRANGERS: [usize; 2] = [3, 4];
 const SEAM: [&str; 5] = ["Answer", "Intake", "MAX_BODY_BYTES", "Request", "Source"];
 
 /// Modules without tokio, network, file, environment, clock or randomness, as file or folder under src.
-const PURE: [&str; 12] = [
+const PURE: [&str; 14] = [
     "event",
     "record",
     "normalize",
+    "sources/mcs/handshake",
+    "sources/mcs/message",
     "sources/sns/chain",
     "sources/sns/message",
     "sources/sns/url",

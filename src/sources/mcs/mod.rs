@@ -1,14 +1,43 @@
 //! MCS S3 (VK Cloud) webhooks: the handshake and the notifications of `s3-dialects.md` section 1.
+//!
+//! Neither carries a proof of its sender: the token of a handshake comes with it, and notifications have no signature at all. What
+//! stands between us and strangers is the secret in the URL, the list of projects and buckets, and a bound on how often we sign.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::body::Bytes;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{Instance, McsEndpoint};
+use crate::event::Origin;
 use crate::listener::{Answer, Request, Source};
 use crate::queue::Pending;
-use crate::sources::intake::Desk;
+use crate::record::Dialect;
+use crate::sources::answers;
+use crate::sources::intake::{Accepted, Desk, Notice};
+
+pub mod handshake;
+pub mod message;
+mod quota;
+
+use message::{Handshake, Message};
+use quota::Quota;
+
+/// Where these events came from, in the event: a topic is a property of the bucket's webhook here, and the record names the bucket.
+const ROUTE: &str = "mcs";
+
+/// Handshakes answered at once, and how long it takes until there is one more. Saving a webhook asks once; a script that saves
+/// them for all buckets of a project stays below this too.
+const HANDSHAKES: (u32, Duration) = (60, Duration::from_secs(1));
+
+/// The same for lines that name a refused pair.
+const REFUSAL_LINES: (u32, Duration) = (20, Duration::from_secs(30));
+
+/// Characters of a stranger's text that are logged.
+const SHOWN: usize = 200;
 
 /// One URL of MCS S3 webhooks. `project|bucket` chooses the instances.
 pub struct McsSource {
@@ -16,13 +45,89 @@ pub struct McsSource {
     instances: Vec<Arc<Instance>>,
     desk: Arc<Desk>,
     clock: Arc<dyn Clock>,
+    handshakes: Quota,
+    refusal_lines: Quota,
 }
 
 impl McsSource {
     /// A source behind `endpoint` for those of `instances` that are enabled and have MCS topics.
     pub fn new(endpoint: McsEndpoint, instances: &[Arc<Instance>], desk: Arc<Desk>, clock: Arc<dyn Clock>) -> Self {
         let instances = instances.iter().filter(|i| i.enabled && !i.mcs_topics.is_empty()).cloned().collect();
-        Self { endpoint, instances, desk, clock }
+        let [handshakes, refusal_lines] = [HANDSHAKES, REFUSAL_LINES].map(|(burst, every)| Quota::new(burst, every));
+        Self { endpoint, instances, desk, clock, handshakes, refusal_lines }
+    }
+
+    async fn judge(&self, request: Request) -> Answer {
+        // Like a wrong path: whoever knows only a part of the URL learns nothing of the rest.
+        if !self.is_our_query(&request.target) {
+            return Answer::plain(StatusCode::NOT_FOUND, "not_found");
+        }
+        match message::read(&request.body) {
+            Ok(Message::Handshake(handshake)) => self.handshake(&handshake, &request),
+            Ok(Message::Notification(text)) => self.notification(text).await,
+            Ok(Message::Empty) => Answer::plain(StatusCode::OK, Accepted::Dropped.as_str()),
+            Err(refused) => {
+                let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                Answer::plain(status, refused.as_str())
+            }
+        }
+    }
+
+    /// The path was compared by the router. A query, where the URL has one, may hold the secret as well as the path, so the whole
+    /// target is compared then, to its end.
+    fn is_our_query(&self, target: &str) -> bool {
+        !self.endpoint.target.expose().contains('?') || self.endpoint.target.matches(target.as_bytes())
+    }
+
+    fn handshake(&self, asked: &Handshake<'_>, request: &Request) -> Answer {
+        let (project, bucket, events) = (asked.topic.project(), asked.topic.bucket(), asked.topic.events());
+        let mut known = self.instances.iter().flat_map(|instance| &instance.mcs_topics);
+        let now = Instant::now();
+        if !known.any(|topic| topic.project == project && topic.bucket == bucket) {
+            if self.refusal_lines.take(now) {
+                tracing::warn!(
+                    pair = shown(&asked.topic.arn[..project.len() + 1 + bucket.len()]),
+                    events = shown(events),
+                    peer = %request.peer,
+                    "refused an MCS handshake: add this pair to POSTERN_MCS_TOPICS if the webhook is yours"
+                );
+            }
+            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
+        }
+        if !self.handshakes.take(now) {
+            return answers::rate_limited();
+        }
+        tracing::info!(
+            project = shown(project),
+            bucket = shown(bucket),
+            events = shown(events),
+            peer = %request.peer,
+            "answered an MCS handshake: notifications of this bucket arrive here once the webhook is saved"
+        );
+        let signature = handshake::signature(asked, self.endpoint.url.expose());
+        Answer {
+            body: Bytes::from(format!("{{\"signature\":\"{signature}\"}}")),
+            content_type: Some("application/json"),
+            ..Answer::plain(StatusCode::OK, "handshake")
+        }
+    }
+
+    async fn notification(&self, text: &str) -> Answer {
+        // Switched off, or without a single pair: taking it would be losing it.
+        if self.instances.is_empty() {
+            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
+        }
+        let notice = Notice {
+            origin: Origin::Mcs,
+            dialect: Dialect::MCS,
+            topic: ROUTE,
+            topic_region: None,
+            message_id: None,
+            message: text,
+            envelope: text,
+            received_at: self.clock.now(),
+        };
+        answers::stored(self.desk.accept(&self.instances, notice).await)
     }
 }
 
@@ -31,8 +136,17 @@ impl Source for McsSource {
         "mcs"
     }
 
-    fn receive(&self, _request: Request) -> Pending<'_, Answer> {
-        let _ = (&self.endpoint, &self.instances, &self.desk, &self.clock);
-        Box::pin(async { Answer::plain(StatusCode::NOT_IMPLEMENTED, "not_implemented") })
+    fn receive(&self, request: Request) -> Pending<'_, Answer> {
+        Box::pin(self.judge(request))
     }
+}
+
+/// A stranger's text for a log: bounded, and nothing in it moves a cursor or ends a line.
+fn shown(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut shown: String = text.chars().take(SHOWN).map(clean).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
 }

@@ -13,5 +13,5 @@ mod instances;
 mod operator;
 mod order;
 mod scripted;
-mod stand;
+pub(crate) mod stand;
 mod start;

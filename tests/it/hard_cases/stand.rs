@@ -102,6 +102,13 @@ impl Stand {
         stand
     }
 
+    /// As [`Stand::prepare`], and nothing of SNS: no topic, no endpoint, no anchor.
+    pub(crate) async fn prepare_without_sns(extra: &[(&str, &str)]) -> Self {
+        let unset = ["POSTERN_SNS_ENDPOINT_URL", "POSTERN_SNS_TRUST_ANCHOR_FILE", "EVENT_SNS_TOPIC_ARN"];
+        let unset = unset.map(|name| (name, ""));
+        Self::prepare(&[&unset[..], extra].concat()).await
+    }
+
     /// Sets a variable for the next start; an empty value unsets it.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.remove(name);

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 pub use self::dialect::{Dialect, KeyCoding, SequencerKind, Shape};
+pub use self::eventbridge::is_eventbridge;
 use self::wire::{Entry, Message, Object, Scalar};
 
 pub mod b2;

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::wire::{self, Object, Scalar};
-use super::{Body, MAX_DEPTH, Malformed, Record, SentSequencer, is_supported, shown, without_quotes};
+use super::wire::{Object, Scalar};
+use super::{Body, Malformed, Record, SentSequencer, is_supported, object, shown, without_quotes};
 
 /// What Amazon S3 calls itself there.
 const SOURCE: &str = "aws.s3";
@@ -77,14 +77,14 @@ struct S3Object<'a> {
 /// # Errors
 /// As [`super::parse`]; [`Malformed::NotS3`] for an event of another service.
 pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
-    let envelope = envelope(message)?;
+    let envelope: Envelope<'_> = object(message)?;
     let source = envelope.source.text().unwrap_or_default();
     if source != SOURCE {
         return Err(Malformed::NotS3("it is no EventBridge event whose source is aws.s3".to_owned()));
     }
     let Some(detail) = envelope.detail else { return Err(missing("detail")) };
     let Object(detail): Object<Detail<'_>> =
-        serde_json::from_str(detail.get()).map_err(|e| Malformed::BadShape(format!("detail: {}", shown(&e))))?;
+        serde_json::from_str(detail.get()).map_err(|e| bad(format!("detail: {}", shown(&e))))?;
     if !is_supported(&detail.event_version) {
         return Err(Malformed::UnsupportedVersion { index: 0, version: detail.event_version.shown() });
     }
@@ -93,8 +93,8 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
     let Some(bucket) = detail.bucket.and_then(|Object(bucket)| bucket.name.text()) else {
         return Err(missing("detail.bucket.name"));
     };
-    let Some(Object(object)) = detail.object else { return Err(missing("detail.object")) };
-    let Some(key) = object.key.text() else { return Err(missing("detail.object.key")) };
+    let Some(Object(s3)) = detail.object else { return Err(missing("detail.object")) };
+    let Some(key) = s3.key.text() else { return Err(missing("detail.object.key")) };
     let record = Record {
         event_name: event_name(&kind, detail.reason.text(), detail.deletion_type.text()),
         event_time: envelope.time.text(),
@@ -103,10 +103,10 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
         bucket,
         owner: None,
         key,
-        version_id: object.version_id.text(),
-        e_tag: object.etag.text().map(without_quotes).filter(|tag| !tag.is_empty()),
-        size: object.size.whole_number(),
-        sequencer: match object.sequencer {
+        version_id: s3.version_id.text(),
+        e_tag: s3.etag.text().map(without_quotes).filter(|tag| !tag.is_empty()),
+        size: s3.size.whole_number(),
+        sequencer: match s3.sequencer {
             Scalar::Integer(number) => Some(SentSequencer::Integer(number)),
             other => other.text().map(SentSequencer::Text),
         },
@@ -119,7 +119,7 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
 /// notifications, as a queue of SQS is. It tells a shape and proves nothing: only for a source that is already chosen by
 /// configuration and whose sender is already authenticated.
 pub fn is_eventbridge(message: &str) -> bool {
-    envelope(message).is_ok_and(|envelope| {
+    object::<Envelope<'_>>(message).is_ok_and(|envelope| {
         envelope.source.text().as_deref() == Some(SOURCE)
             && envelope.detail.is_some_and(|detail| detail.get().starts_with('{'))
     })
@@ -127,25 +127,15 @@ pub fn is_eventbridge(message: &str) -> bool {
 
 /// `id` of the event: what EventBridge repeats when it sends again, so that a repetition can be told.
 pub fn id(message: &str) -> Option<Cow<'_, str>> {
-    envelope(message).ok()?.id.text()
+    object::<Envelope<'_>>(message).ok()?.id.text()
 }
 
-fn envelope(message: &str) -> Result<Envelope<'_>, Malformed> {
-    if !message.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-        return Err(Malformed::NotJson("it does not begin with a brace".to_owned()));
-    }
-    if wire::is_deeper_than(message, MAX_DEPTH) {
-        return Err(Malformed::TooDeep);
-    }
-    match serde_json::from_str::<Object<Envelope<'_>>>(message) {
-        Ok(Object(envelope)) => Ok(envelope),
-        Err(error) if error.is_data() => Err(Malformed::BadShape(shown(&error))),
-        Err(error) => Err(Malformed::NotJson(shown(&error))),
-    }
+fn bad(problem: String) -> Malformed {
+    Malformed::BadRecord { index: 0, problem }
 }
 
 fn missing(member: &str) -> Malformed {
-    Malformed::BadShape(format!("the EventBridge event has no {member}, or not as what it should be"))
+    bad(format!("{member} is missing from the EventBridge event, or is empty or of another type"))
 }
 
 /// The name that S3's own notification of the same change has. A reason that is new keeps its text behind the known group; a

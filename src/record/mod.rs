@@ -13,11 +13,13 @@ use serde_json::value::RawValue;
 
 pub use self::dialect::{Dialect, KeyCoding, SequencerKind, Shape};
 pub use self::eventbridge::is_eventbridge;
-use self::wire::{Entry, Message, Object, Scalar};
+pub use self::opaque::opaque_data;
+use self::wire::{Entries, Entry, Message, Object, Scalar};
 
 pub mod b2;
 mod dialect;
 pub mod eventbridge;
+mod opaque;
 pub(crate) mod wire;
 
 /// Records in one message at most. S3 sends one; batching imitators send tens.
@@ -160,17 +162,7 @@ pub fn parse_as(shape: Shape, message: &str) -> Result<Body<'_>, Malformed> {
 /// # Errors
 /// [`Malformed`] when it holds no record that can be understood; the first record's trouble where every record has some.
 pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
-    if !message.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-        return Err(Malformed::NotJson("it does not begin with a brace".to_owned()));
-    }
-    if wire::is_deeper_than(message, MAX_DEPTH) {
-        return Err(Malformed::TooDeep);
-    }
-    let message: Message<'_> = match serde_json::from_str::<Object<Message<'_>>>(message) {
-        Ok(Object(message)) => message,
-        Err(error) if error.is_data() => return Err(Malformed::BadShape(shown(&error))),
-        Err(error) => return Err(Malformed::NotJson(shown(&error))),
-    };
+    let message: Message<'_> = object(message)?;
     let Some(entries) = message.records else {
         return if is_test_name(&message.event) {
             Ok(Body::TestEvent(TestEvent { bucket: message.bucket.text().unwrap_or_default().into_owned() }))
@@ -178,14 +170,36 @@ pub fn parse(message: &str) -> Result<Body<'_>, Malformed> {
             Err(Malformed::NotS3("there is no Records member".to_owned()))
         };
     };
+    collect(entries, record)
+}
+
+/// The top level of a message of any shape, bounded in depth before anything is built.
+fn object<'a, T: serde::Deserialize<'a>>(message: &'a str) -> Result<T, Malformed> {
+    if !message.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(Malformed::NotJson("it does not begin with a brace".to_owned()));
+    }
+    if wire::is_deeper_than(message, MAX_DEPTH) {
+        return Err(Malformed::TooDeep);
+    }
+    match serde_json::from_str::<Object<T>>(message) {
+        Ok(Object(message)) => Ok(message),
+        Err(error) if error.is_data() => Err(Malformed::BadShape(shown(&error))),
+        Err(error) => Err(Malformed::NotJson(shown(&error))),
+    }
+}
+
+/// The records of a list, each read by `read`; a test event among them is one only where nothing else is.
+fn collect<'a>(
+    entries: Entries<'a>,
+    read: impl Fn(usize, &'a RawValue) -> Result<Parsed<'a>, Malformed>,
+) -> Result<Body<'a>, Malformed> {
     if entries.truncated {
         return Err(Malformed::TooManyRecords);
     }
-
     let mut records = Vec::with_capacity(entries.raw.len());
     let mut test = None;
     for (index, raw) in entries.raw.into_iter().enumerate() {
-        match record(index, raw) {
+        match read(index, raw) {
             Ok(Parsed::Record(record)) => records.push(Ok(record)),
             Ok(Parsed::TestEvent(bucket)) => test = Some(TestEvent { bucket }),
             Err(malformed) => records.push(Err(malformed)),

@@ -51,6 +51,17 @@ fn is_foreign_project(instance: &Instance, notice: &Notice<'_>, record: &Record<
         })
 }
 
+/// By what a notification that is sent again is known. What comes over HTTP without a signature comes to one instance, and the
+/// same to another is another notification: two instances may be targets of one EventBridge rule or one topic.
+fn memory_of(instances: &[Arc<Instance>], notice: &Notice<'_>, id: &str) -> [u8; 16] {
+    let mut parts: Vec<&[u8]> =
+        vec![b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()];
+    if notice.origin == Origin::S3http {
+        parts.extend(instances.iter().map(|instance| instance.name.as_bytes()));
+    }
+    memory_key(&parts)
+}
+
 /// What became of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
@@ -113,9 +124,7 @@ impl Desk {
         }
 
         let mut append = Append {
-            message: notice.message_id.map(|id| {
-                memory_key(&[b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()])
-            }),
+            message: notice.message_id.map(|id| memory_of(instances, &notice, id)),
             received_at: notice.received_at,
             deliveries: Vec::new(),
             set_aside: Vec::new(),

@@ -200,7 +200,7 @@ pub(super) fn secret_routes(
         let source = McsSource::new(endpoint.clone(), &config.instances, Arc::clone(desk), Arc::clone(clock));
         routes.push((path, Arc::new(source)));
     }
-    for instance in config.instances.iter().filter(|instance| instance.enabled) {
+    for instance in &config.instances {
         let Some(s3http) = &instance.s3http else { continue };
         let source: Arc<dyn Source> =
             Arc::new(S3HttpSource::new(s3http.clone(), Arc::clone(instance), Arc::clone(desk), Arc::clone(clock)));

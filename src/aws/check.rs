@@ -18,7 +18,7 @@ pub enum Finding {
 }
 
 /// Error codes that say: the credentials themselves are wrong.
-const BAD_CREDENTIALS: [&str; 8] = [
+pub(super) const BAD_CREDENTIALS: [&str; 8] = [
     "AuthFailure",
     "ExpiredToken",
     "InvalidAccessKeyId",

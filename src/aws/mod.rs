@@ -4,6 +4,7 @@
 //! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
 
 mod check;
+pub mod sqs;
 
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What of an error's text is passed on.
 const MAX_REASON: usize = 200;
 
+use check::BAD_CREDENTIALS;
 pub use check::Finding;
 
 /// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).

@@ -51,12 +51,13 @@ fn is_foreign_project(instance: &Instance, notice: &Notice<'_>, record: &Record<
         })
 }
 
-/// By what a notification that is sent again is known. What comes over HTTP without a signature comes to one instance, and the
-/// same to another is another notification: two instances may be targets of one EventBridge rule or one topic.
+/// By what a notification that is sent again is known. What SNS signs comes once for all instances of its topic. What comes over HTTP
+/// without a signature, or by a queue, comes to one instance, and the same to another is another notification: two instances
+/// may be targets of one EventBridge rule, or drain queues of their own of one topic.
 fn memory_of(instances: &[Arc<Instance>], notice: &Notice<'_>, id: &str) -> [u8; 16] {
     let mut parts: Vec<&[u8]> =
         vec![b"message", notice.origin.as_str().as_bytes(), notice.topic.as_bytes(), id.as_bytes()];
-    if notice.origin == Origin::S3http {
+    if matches!(notice.origin, Origin::S3http | Origin::Sqs) {
         parts.extend(instances.iter().map(|instance| instance.name.as_bytes()));
     }
     memory_key(&parts)
@@ -208,6 +209,55 @@ impl Desk {
         };
         let fits = notice.envelope.len().saturating_mul(copies) <= MAX_ENVELOPES;
         (self.keeps_envelope && fits).then_some(notice.envelope)
+    }
+
+    /// Keeps among the dead letters of `instance` what its source does not take for genuine and must not lose either, such as a
+    /// message of a queue that nobody would send again. Its `raw` is `{"refused": reason, "body": text}`, so that a replay sends
+    /// nothing that an app could take for a record.
+    ///
+    /// # Errors
+    /// [`QueueError`] when nothing was stored.
+    pub async fn refuse(
+        &self,
+        instance: &Arc<Instance>,
+        notice: Notice<'_>,
+        reason: &'static str,
+        detail: String,
+    ) -> Result<(), QueueError> {
+        let raw = serde_json::json!({"refused": reason, "body": notice.message}).to_string();
+        let instance_id = instance.id.to_string();
+        let context = Context {
+            instance_id: &instance_id,
+            origin: notice.origin,
+            dialect: notice.dialect,
+            topic: Some(notice.topic),
+            message_id: notice.message_id,
+            received_at: notice.received_at,
+            notification: None,
+        };
+        let event = normalize::generic(&raw, &context);
+        let kept = SetAside { instance: Arc::clone(&instance.name), reason, detail: detail.clone(), event };
+        let append = Append {
+            message: notice
+                .message_id
+                .map(|id| memory_key(&[b"refused", instance.name.as_bytes(), notice.topic.as_bytes(), id.as_bytes()])),
+            received_at: notice.received_at,
+            deliveries: Vec::new(),
+            set_aside: vec![kept],
+        };
+        let appended = self.queue.append(append).await?;
+        if appended.set_aside > 0 {
+            Metrics::count(&self.metrics.events, &instance.name, "set_aside", 1);
+            tracing::warn!(
+                instance = &*instance.name,
+                topic = notice.topic,
+                message_id = notice.message_id,
+                reason,
+                detail,
+                "set a message aside that is not taken for genuine (postern events --state dead)"
+            );
+        }
+        Ok(())
     }
 
     fn set_aside(

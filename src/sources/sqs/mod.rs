@@ -1,10 +1,37 @@
 //! Amazon SQS: S3 -> SQS, S3 -> SNS -> SQS, EventBridge -> SQS, and the dead-letter queue of an SNS subscription.
+//!
+//! A message is deleted only after all that it says is durable here, so that a kill at any moment loses nothing; what was stored and
+//! not yet deleted comes again and is a duplicate by the ids of its events. What can never be taken is set aside among the dead
+//! letters, with the reason, before it is deleted: nothing loops, and nothing vanishes. Nothing here assumes to be alone: any
+//! number of replicas may drain the same queue.
+
+mod batches;
+mod drain;
+mod held;
+mod judge;
+mod pace;
+mod recognise;
+mod report;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
+use self::batches::{Batcher, Call, batches};
+use self::drain::{Drain, Room};
+use self::held::Held;
+use self::judge::Judge;
+use self::report::Report;
 use crate::aws::Aws;
+use crate::aws::sqs::QueuePlace;
 use crate::clock::Clock;
 use crate::config::{Instance, SqsConfig};
 use crate::health::Health;
@@ -12,6 +39,9 @@ use crate::shutdown::{Phase, Shutdown};
 use crate::sources::intake::Desk;
 use crate::sources::sns::verifier::Verifier;
 use crate::telemetry::Metrics;
+
+/// What is left of the time to stop: a deletion that is on its way may end.
+const LAST_CALLS: Duration = Duration::from_millis(1500);
 
 /// What draining one instance's queues needs.
 pub struct Setup {
@@ -35,8 +65,75 @@ pub struct Setup {
     pub health: Arc<Health>,
 }
 
-/// Drains the queues until [`Phase::Draining`], then finishes what it holds.
+/// Drains the queues until [`Phase::Draining`], then finishes what it holds: what is durable is deleted, what the store does not
+/// take goes back at once. It ends when nothing is held any more, and soon after [`Phase::Stopping`] at the latest.
 pub async fn run(setup: Setup, mut shutdown: Shutdown) {
-    let _ = setup;
-    shutdown.reached(Phase::Draining).await;
+    let report = Arc::new(Report::new(&setup.instance.name, Arc::clone(&setup.health), setup.metrics.clone()));
+    let tasks = TaskTracker::new();
+    let (mut consumers, mut helpers) = (JoinSet::new(), JoinSet::new());
+    for url in &setup.config.queues {
+        let (drain, batchers) = open(&setup, url, &report, &tasks).await;
+        for batcher in batchers {
+            helpers.spawn(batcher.run(Arc::clone(&drain.queue)));
+        }
+        let heart = Arc::clone(&drain);
+        helpers.spawn(async move { heart.held.beat(&heart.queue, &heart.name, &heart.report).await });
+        let (consuming, mut shutdown) = (setup.config.consumers, shutdown.clone());
+        consumers.spawn(async move {
+            // Asked first, so that the first messages are already hidden for the queue's own time.
+            tokio::select! {
+                () = shutdown.reached(Phase::Draining) => return,
+                () = drain.held.look_up(&drain.queue, &drain.name) => {}
+            }
+            let mut all = JoinSet::new();
+            for _ in 0..consuming {
+                all.spawn(Arc::clone(&drain).consume(shutdown.clone()));
+            }
+            tokio::select! {
+                () = async { while all.join_next().await.is_some() {} } => {}
+                () = drain.held.look_up_again(&drain.queue, &drain.name) => {}
+            }
+        });
+    }
+    tracing::info!(
+        instance = &*setup.instance.name,
+        queues = setup.config.queues.len(),
+        consumers = setup.config.consumers,
+        verify = setup.config.verify,
+        "draining SQS"
+    );
+    while consumers.join_next().await.is_some() {}
+    tasks.close();
+    let held = tasks.len();
+    tokio::select! {
+        () = tasks.wait() => tracing::debug!(held, "nothing of SQS is held any more"),
+        () = async {
+            shutdown.reached(Phase::Stopping).await;
+            tokio::time::sleep(LAST_CALLS).await;
+        } => tracing::warn!(held = tasks.len(), "messages of SQS are left to come again: there was no time to delete or return them"),
+    }
+}
+
+/// One queue, and what carries out its calls.
+async fn open(setup: &Setup, url: &Url, report: &Arc<Report>, tasks: &TaskTracker) -> (Arc<Drain>, [Batcher; 2]) {
+    let place = QueuePlace::of(url);
+    let consumers = setup.config.consumers.max(1);
+    let (deletes, deleting) = batches(Call::Delete, 2 * consumers);
+    let (returns, returning) = batches(Call::Return, consumers);
+    let drain = Drain {
+        queue: Arc::new(setup.aws.sqs_queue(url).await),
+        name: place.name,
+        is_fifo: place.is_fifo,
+        judge: Judge::new(setup, url),
+        held: Arc::new(Held::default()),
+        deletes,
+        returns,
+        report: Arc::clone(report),
+        tasks: tasks.clone(),
+        room: Room::for_consumers(consumers),
+        store_takes: watch::Sender::new(true),
+        unproven: AtomicU32::new(0),
+        undeleted: AtomicU32::new(0),
+    };
+    (Arc::new(drain), [deleting, returning])
 }

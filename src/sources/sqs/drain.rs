@@ -1,0 +1,314 @@
+//! Draining one queue: consumers receive, each message is a task of its own, and only what is durable is deleted.
+//!
+//! Receiving waits neither for appends nor for deletions; both are bounded by permits that a consumer takes before it asks for
+//! messages. So a store that refuses, or deletions that fail, stop receiving by themselves, while the heartbeat keeps what is held
+//! hidden from others. In a FIFO queue the messages of one group are one task, and the next is judged only after the one before it
+//! is deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::batches::Batches;
+use super::held::{Held, Hold};
+use super::judge::{Judge, Verdict};
+use super::pace;
+use super::report::{Aspect, Report};
+use crate::aws::sqs::{BATCH, SqsMessage, SqsProblem, SqsQueue};
+use crate::shutdown::{Phase, Shutdown};
+
+/// Messages whose bodies are held, for each consumer: what is asked for, and what is being appended meanwhile.
+const BODIES: usize = 3 * BATCH;
+
+/// Messages in hand for each consumer, those included that only wait for their deletion.
+const IN_HAND: usize = 10 * BATCH;
+
+/// How long a message waits for a store that refuses. Then it goes back, so that a replica with room gets it.
+const WAIT_FOR_STORE: Duration = Duration::from_secs(300);
+
+/// How long a deletion is tried. Then the message comes again and is a duplicate.
+const TRY_TO_DELETE: Duration = Duration::from_secs(3600);
+
+/// A message over which the judge has panicked is set aside when it was received so often, and tried again before.
+const POISON: u32 = 5;
+
+/// An answer without messages that comes sooner than this was no long poll; the next question waits as long.
+const TOO_SOON: Duration = Duration::from_millis(250);
+
+/// One queue being drained.
+pub(super) struct Drain {
+    pub(super) queue: Arc<SqsQueue>,
+    /// What it is called in logs and conditions.
+    pub(super) name: String,
+    pub(super) is_fifo: bool,
+    pub(super) judge: Judge,
+    pub(super) held: Arc<Held>,
+    pub(super) deletes: Batches,
+    pub(super) returns: Batches,
+    pub(super) report: Arc<Report>,
+    pub(super) tasks: TaskTracker,
+    pub(super) room: Room,
+    /// Whether the store takes what it is given.
+    pub(super) store_takes: watch::Sender<bool>,
+    /// Messages in a row that could not be proven for a reason of our own.
+    pub(super) unproven: AtomicU32,
+    /// Deletions in a row that failed.
+    pub(super) undeleted: AtomicU32,
+}
+
+/// How many messages may be in hand.
+pub(super) struct Room {
+    bodies: Arc<Semaphore>,
+    in_hand: Arc<Semaphore>,
+}
+
+/// The room that one message, or one receive, takes.
+struct Place {
+    body: OwnedSemaphorePermit,
+    hand: OwnedSemaphorePermit,
+}
+
+/// A message in hand.
+struct Taken {
+    message: SqsMessage,
+    receipt: Arc<str>,
+    place: Place,
+    hold: Hold,
+}
+
+impl Room {
+    pub(super) fn for_consumers(consumers: usize) -> Self {
+        Self {
+            bodies: Arc::new(Semaphore::new(consumers * BODIES)),
+            in_hand: Arc::new(Semaphore::new(consumers * IN_HAND)),
+        }
+    }
+
+    /// Room for one receive; `None` never comes, as nobody closes it.
+    async fn take(&self) -> Option<Place> {
+        let ten = 10;
+        let hand = Arc::clone(&self.in_hand).acquire_many_owned(ten).await.ok()?;
+        let body = Arc::clone(&self.bodies).acquire_many_owned(ten).await.ok()?;
+        Some(Place { body, hand })
+    }
+}
+
+impl Drain {
+    /// One consumer: asks for messages until [`Phase::Draining`].
+    pub(super) async fn consume(self: Arc<Self>, mut shutdown: Shutdown) {
+        let mut failures = 0;
+        let ending = shutdown.clone();
+        loop {
+            let pause = tokio::select! {
+                biased;
+                () = shutdown.reached(Phase::Draining) => return,
+                pause = self.receive(&mut failures, &ending) => pause,
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.reached(Phase::Draining) => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One receive, once there is room; how long to wait before the next. Dropping it ends the long poll.
+    async fn receive(self: &Arc<Self>, failures: &mut u32, shutdown: &Shutdown) -> Duration {
+        let mut store_takes = self.store_takes.subscribe();
+        // The sender lives as long as `self`.
+        let _ = store_takes.wait_for(|takes| *takes).await;
+        let Some(room) = self.room.take().await else { return TOO_SOON };
+        let asked_at = Instant::now();
+        match self.queue.receive(self.held.wish()).await {
+            Ok(messages) => {
+                *failures = 0;
+                self.report.well(&self.name, Aspect::Receive);
+                let too_soon = messages.is_empty() && asked_at.elapsed() < TOO_SOON;
+                self.take(messages, room, shutdown);
+                match self.unproven.load(Ordering::Relaxed) {
+                    0 if too_soon => TOO_SOON,
+                    0 => Duration::ZERO,
+                    unproven => pace::backoff(unproven, random()),
+                }
+            }
+            Err(error) => {
+                *failures += 1;
+                self.report.failed(&self.name, Aspect::Receive, &error, *failures);
+                if error.problem.needs_a_person() { pace::slow(random()) } else { pace::backoff(*failures, random()) }
+            }
+        }
+    }
+
+    /// Puts received messages in hand: each by itself, or in a FIFO queue each group by itself.
+    fn take(self: &Arc<Self>, messages: Vec<SqsMessage>, mut room: Place, shutdown: &Shutdown) {
+        let mut lines: BTreeMap<String, Vec<Taken>> = BTreeMap::new();
+        for (index, message) in messages.into_iter().enumerate() {
+            let receipt: Arc<str> = message.receipt.as_str().into();
+            let hold = self.held.hold(&receipt);
+            // SQS sends no more than were asked for; what it sends all the same is left to come again.
+            let (Some(body), Some(hand)) = (room.body.split(1), room.hand.split(1)) else { continue };
+            let line = match &message.group {
+                Some(group) if self.is_fifo => format!("group {group}"),
+                _ => format!("single {index}"),
+            };
+            let taken = Taken { message, receipt, place: Place { body, hand }, hold };
+            lines.entry(line).or_default().push(taken);
+        }
+        for line in lines.into_values() {
+            self.tasks.spawn(Arc::clone(self).work(line, shutdown.clone()));
+        }
+    }
+
+    /// Works a line off, from its first message to its last; what comes after one that goes back goes back with it.
+    async fn work(self: Arc<Self>, line: Vec<Taken>, mut shutdown: Shutdown) {
+        let mut back = None;
+        for taken in line {
+            let Taken { message, receipt, place, hold } = taken;
+            if back.is_none() {
+                back = self.settle(message, &receipt, place, &mut shutdown).await.err();
+            }
+            if let Some(visible_in) = back {
+                self.report.message("returned");
+                // Without it the message comes again all the same, later.
+                let _ = self.returns.call(&receipt, visible_in).await;
+            }
+            drop(hold);
+        }
+    }
+
+    /// Sees one message to its end.
+    ///
+    /// # Errors
+    /// After how many seconds it is to come again, where it had no end.
+    async fn settle(
+        self: &Arc<Self>,
+        message: SqsMessage,
+        receipt: &Arc<str>,
+        place: Place,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), i32> {
+        let message = Arc::new(message);
+        let give_up_at = Instant::now() + WAIT_FOR_STORE;
+        let mut refusals = 0;
+        let outcome = loop {
+            match self.judged(&message).await {
+                Some(Verdict::Done(outcome)) => break outcome,
+                Some(Verdict::Refused(error)) => {
+                    self.store_refuses(&error);
+                    refusals += 1;
+                    let pause = pace::backoff(refusals, random());
+                    if Instant::now() + pause > give_up_at {
+                        // Somebody has to find out whether the store takes again.
+                        self.store_takes.send_replace(true);
+                        return Err(pace::hidden_for(3, random()));
+                    }
+                    tokio::select! {
+                        biased;
+                        // A replica may have room.
+                        () = shutdown.reached(Phase::Draining) => return Err(0),
+                        () = sleep(pause) => {}
+                    }
+                }
+                Some(Verdict::Unproven(refusal)) => {
+                    self.unproven.fetch_add(1, Ordering::Relaxed);
+                    self.report.message(refusal.reason.as_str());
+                    let text = format!("a signature cannot be checked now ({refusal}); its message stays in the queue");
+                    self.report.trouble(&self.name, Aspect::Proof, refusal.reason.as_str(), &text);
+                    return Err(pace::hidden_for(message.receives, random()));
+                }
+                None => return Err(pace::hidden_for(message.receives, random())),
+            }
+        };
+        // These say nothing of the store: it was not asked.
+        if !matches!(outcome, "confirmation" | "dropped" | "test_event") {
+            self.store_takes.send_if_modified(|takes| !std::mem::replace(takes, true));
+            self.report.well(&self.name, Aspect::Store);
+        }
+        if self.unproven.swap(0, Ordering::Relaxed) > 0 {
+            self.report.well(&self.name, Aspect::Proof);
+        }
+        self.report.message(outcome);
+        drop(message);
+        drop(place.body);
+        self.delete(receipt, shutdown).await;
+        drop(place.hand);
+        Ok(())
+    }
+
+    /// The judge's word; `None` when it panicked and the message may be tried once more.
+    async fn judged(self: &Arc<Self>, message: &Arc<SqsMessage>) -> Option<Verdict> {
+        let (drain, given) = (Arc::clone(self), Arc::clone(message));
+        let judging = AbortOnDropHandle::new(tokio::spawn(async move { drain.judge.judge(&given).await }));
+        match judging.await {
+            Ok(verdict) => Some(verdict),
+            Err(_) if message.receives >= POISON => {
+                let why = "this program fails whenever it reads the message; please report it";
+                Some(self.judge.refuse(message, "poison", why).await)
+            }
+            Err(error) => {
+                tracing::error!(queue = self.name, message_id = message.id, %error, "a message made its task fail");
+                None
+            }
+        }
+    }
+
+    fn store_refuses(&self, error: &crate::queue::QueueError) {
+        self.store_takes.send_if_modified(|takes| std::mem::replace(takes, false));
+        self.report.message(error.label());
+        self.report.trouble(
+            &self.name,
+            Aspect::Store,
+            &format!("nothing is received while the store refuses: {error}"),
+        );
+    }
+
+    /// Deletes what is durable, again and again until it is gone, or until the end.
+    async fn delete(&self, receipt: &Arc<str>, shutdown: &mut Shutdown) {
+        let give_up_at = Instant::now() + TRY_TO_DELETE;
+        let mut failures = 0;
+        loop {
+            match self.deletes.call(receipt, 0).await {
+                Ok(()) => {
+                    if self.undeleted.swap(0, Ordering::Relaxed) > 0 {
+                        self.report.well(&self.name, Aspect::Delete);
+                    }
+                    return;
+                }
+                // It became visible in spite of us, or somebody else deleted it. If it comes again, it is a duplicate.
+                Err(error) if error.problem == SqsProblem::Gone => return self.report.message("expired"),
+                Err(error) => {
+                    failures += 1;
+                    self.undeleted.fetch_add(1, Ordering::Relaxed);
+                    self.report.failed(&self.name, Aspect::Delete, &error, failures);
+                    let pause = match error.problem.needs_a_person() {
+                        true => pace::slow(random()),
+                        false => pace::backoff(failures, random()),
+                    };
+                    if Instant::now() + pause > give_up_at {
+                        return;
+                    }
+                    let leaving = shutdown.phase() >= Phase::Draining;
+                    // There is no time left for patience then.
+                    let pause = if leaving { pause.min(Duration::from_millis(500)) } else { pause };
+                    tokio::select! {
+                        biased;
+                        () = shutdown.reached(Phase::Stopping) => return,
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness there is no jitter, and every wait is the shortest.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    u64::from_ne_bytes(bytes)
+}

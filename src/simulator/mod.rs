@@ -12,4 +12,5 @@ pub mod ports;
 pub mod process;
 pub mod receiver;
 pub mod sns;
+pub mod sqs;
 pub mod wire;

@@ -263,6 +263,7 @@ impl Drain {
         self.report.trouble(
             &self.name,
             Aspect::Store,
+            error.label(),
             &format!("nothing is received while the store refuses: {error}"),
         );
     }

@@ -21,6 +21,11 @@
 //!    and the store counts it once in the metrics, when it is durable. What is set aside was never owed, and a dead letter that
 //!    is discarded has ended before: neither is counted as an end.
 //! 7. **Memory is bounded** whatever is owed: a window of deliveries is kept in memory, the rest stays on disk.
+//! 8. **A state is told once.** Of each object that a [`Change`] names, what was told last is remembered as long as ids are, in
+//!    the transaction of the event, and each change is judged by it ([`state::change::judge`], which every backend uses): what
+//!    is covered is a duplicate and not stored; a push that is outdated by what a listing told is stored, ends superseded and
+//!    is never handed out. Judged is what has a new id and only that: an event or notification that was appended before
+//!    changes nothing that is known. The id of a covered push is remembered as that of a stored one.
 //!
 //! The embedded store ([`embedded`]) keeps this contract with SQLite; another backend must keep the same one.
 
@@ -143,16 +148,16 @@ pub struct NewDelivery {
 /// Of each object the queue remembers the last such state, for at least [`QueueConfig::dedupe_for`](crate::config::QueueConfig), in
 /// the transaction of the event. A listing's change is a duplicate when the remembered state covers it: the same state,
 /// and not written again since. A push's change is a duplicate when a listing told the same state and the push is not
-/// provably of a later change than that listing saw.
+/// provably of a later change than that listing saw. [`state::change`] has the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Instance, bucket and key, hashed by [`memory_key`].
     pub object: [u8; 16],
-    /// The state: version where there is one, and eTag, or that it is gone; hashed by [`memory_key`].
+    /// The state: its eTag, or that it is gone; hashed by [`memory_key`]. A listing tells no version.
     pub state: [u8; 16],
     /// When the object came into this state, where that is known: a push's eventTime, a listing's LastModified.
     pub at: Option<UnixMillis>,
-    /// When the listing that found it began; `None` for what was pushed.
+    /// When the page of the listing that showed it was asked for, or at least when the walk began; `None` for what was pushed.
     pub listed_at: Option<UnixMillis>,
 }
 
@@ -174,9 +179,9 @@ pub struct SetAside {
 pub struct Appended {
     /// The notification had been appended before: nothing of it was stored now.
     pub duplicate_message: bool,
-    /// Events stored.
+    /// Events stored; those among them that a listing outdated have ended superseded.
     pub queued: usize,
-    /// Events that had been stored before.
+    /// Events that had been stored before, or whose change had been told before.
     pub duplicates: usize,
     /// Things set aside.
     pub set_aside: usize,

@@ -178,7 +178,7 @@ impl Desk {
                     }
                     let event = normalize::event(record, &context);
                     if self.wanted(instance, notice, &event) {
-                        let change = changes::pushed(instance, &event);
+                        let change = changes::pushed(instance, &event, notice.received_at);
                         append.deliveries.push(NewDelivery { instance: Arc::clone(&instance.name), event, change });
                     }
                 }

@@ -24,10 +24,11 @@ const STRANGERS: [usize; 2] = [3, 4];
 const SEAM: [&str; 5] = ["Answer", "Intake", "MAX_BODY_BYTES", "Request", "Source"];
 
 /// Modules without tokio, network, file, environment, clock or randomness, as file or folder under src.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "event",
     "record",
     "normalize",
+    "sources/changes",
     "sources/mcs/handshake",
     "sources/mcs/message",
     "sources/sns/chain",

@@ -15,7 +15,8 @@ impl Store<'_> {
         let mut rest = Vec::new();
         for (op, done) in done {
             match (op, done) {
-                (Op::Append(mut append, answer), Done::Appended(result, items)) => {
+                (Op::Append(mut append, answer), Done::Appended(result, items, ends)) => {
+                    self.count_ends(&ends);
                     self.enter(&mut append, items, &mut woken);
                     let _ = answer.send(result);
                 }

@@ -1,23 +1,20 @@
 //! Each operation inside the transaction, and what follows for the window when it is durable.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use rusqlite::{OptionalExtension, params};
 
-use super::ops::{NewRow, Note, Op, Prepared};
+use super::append::NewItem;
+use super::ops::{Note, Op};
 use super::rows;
 use super::writer::Store;
 use crate::clock::UnixMillis;
 use crate::config;
 use crate::event::Sequencer;
 use crate::queue::state::{Effect, Item, LaneKey};
-use crate::queue::{Appended, Outcome, Owed, QueueError, Settlement, State};
+use crate::queue::{Appended, Outcome, QueueError, Settlement, State};
 
 /// What an operation came to inside the transaction.
 pub(super) enum Done {
-    Appended(Result<Appended, QueueError>, Vec<NewItem>),
+    Appended(Result<Appended, QueueError>, Vec<NewItem>, Vec<End>),
     Composed,
     Nothing,
     /// Nothing was claimed under that token.
@@ -43,18 +40,6 @@ impl End {
     }
 }
 
-/// A row that was appended.
-pub(super) struct NewItem {
-    /// Which of the append's rows.
-    pub(super) row: usize,
-    pub(super) seq: u64,
-    /// What was delivered last of its lane, where the lane was not in memory.
-    last: Option<Sequencer>,
-    /// Rows of its lane may be on disk only.
-    behind: bool,
-    paused_ms: u64,
-}
-
 impl Store<'_> {
     pub(super) fn apply(&mut self, op: &Op, now: UnixMillis) -> rusqlite::Result<Done> {
         match op {
@@ -73,130 +58,6 @@ impl Store<'_> {
             Op::Settle(settlement, _) => self.settle(settlement),
             Op::Close(_) | Op::Load | Op::Tick => Ok(Done::Nothing),
         }
-    }
-
-    fn append(&mut self, append: &Prepared) -> rusqlite::Result<Done> {
-        let refuse = |error| Ok(Done::Appended(Err(error), Vec::new()));
-        if let Some(message) = &append.message
-            && self.memory.seen(message)?
-        {
-            return Ok(Done::Appended(Ok(Appended { duplicate_message: true, ..Appended::default() }), Vec::new()));
-        }
-        // Everything is judged before anything is written.
-        let mut new: Vec<(usize, &NewRow)> = Vec::with_capacity(append.rows.len());
-        for (n, row) in append.rows.iter().enumerate() {
-            if !new.iter().any(|(_, other)| other.seen == row.seen) && !self.memory.seen(&row.seen)? {
-                new.push((n, row));
-            }
-        }
-        if let Some(error) = self.refusal(append, &new) {
-            return refuse(error);
-        }
-        if let Some(message) = &append.message {
-            self.memory.remember(message)?;
-        }
-        let mut items = Vec::with_capacity(new.len());
-        for (n, row) in &new {
-            self.memory.remember(&row.seen)?;
-            let seq = self.next_seq()?;
-            let (last, behind) = self.look_at_lane(row, seq)?;
-            let paused_ms = self.shared.paused_ms[row.slot].load(Ordering::Acquire);
-            let count = &mut self.counts[self.ids[row.slot]];
-            let size = row.json.len() as u64;
-            self.sql.insert_owed.execute(params![
-                seq.cast_signed(),
-                count.id,
-                &row.lane.0[..],
-                append.received_at.0,
-                paused_ms.cast_signed(),
-                size.cast_signed(),
-                row.json
-            ])?;
-            count.change(1, size, 0, 0);
-            count.owed_since(append.received_at);
-            items.push(NewItem { row: *n, seq, last, behind, paused_ms });
-        }
-        for row in &append.set_aside {
-            let seq = self.next_seq()?.cast_signed();
-            let count = &mut self.counts[self.ids[row.slot]];
-            let at = append.received_at.0;
-            let (lane, size) = (&row.lane.0[..], row.json.len() as u64);
-            self.sql.insert_dead.execute(params![
-                seq,
-                count.id,
-                lane,
-                at,
-                0,
-                size.cast_signed(),
-                row.reason,
-                row.json
-            ])?;
-            count.change(0, 0, 1, size.cast_signed());
-        }
-        let done = Appended {
-            duplicate_message: false,
-            queued: items.len(),
-            duplicates: append.rows.len() - items.len(),
-            set_aside: append.set_aside.len(),
-        };
-        Ok(Done::Appended(Ok(done), items))
-    }
-
-    /// The bounds of hard case 16. What is dead by the end of its attempts is kept even beyond the bound, so that its lane goes
-    /// on; the bound then refuses new work, and so the store never holds more than both bounds together.
-    fn refusal(&self, append: &Prepared, new: &[(usize, &NewRow)]) -> Option<QueueError> {
-        let aside: u64 = append.set_aside.iter().map(|row| row.json.len() as u64).sum();
-        if new.is_empty() && aside == 0 {
-            return None;
-        }
-        let max_bytes = self.shared.config.dead_max_bytes;
-        let dead: u64 = self.counts.iter().map(|count| count.dead_bytes).sum();
-        if dead >= max_bytes || dead + aside > max_bytes {
-            return Some(QueueError::DeadFull { max_bytes });
-        }
-        let max_bytes = self.shared.config.max_bytes;
-        let added: u64 = new.iter().map(|(_, row)| row.json.len() as u64).sum();
-        let owed_bytes: u64 = self.counts.iter().map(|count| count.owed_bytes).sum();
-        if owed_bytes + added > max_bytes {
-            return Some(QueueError::Full { owed_bytes, max_bytes });
-        }
-        if self.ids.len() > 1 {
-            let max_bytes = max_bytes / 2;
-            for (slot, id) in self.ids.iter().enumerate() {
-                let own =
-                    new.iter().filter(|(_, row)| row.slot == slot).map(|(_, row)| row.json.len() as u64).sum::<u64>();
-                let owed_bytes = self.counts[*id].owed_bytes;
-                if own > 0 && owed_bytes + own > max_bytes {
-                    return Some(QueueError::Full { owed_bytes, max_bytes });
-                }
-            }
-        }
-        None
-    }
-
-    /// What the window has to know of the lane of a new row, if the row may come in at once.
-    fn look_at_lane(&mut self, row: &NewRow, seq: u64) -> rusqlite::Result<(Option<Sequencer>, bool)> {
-        let whole = {
-            let mut state = self.shared.state();
-            let Some(window) = state.window(row.slot) else { return Ok((None, false)) };
-            if !window.is_caught_up() {
-                return Ok((None, false));
-            }
-            if window.lane_tail(&row.lane).is_some() {
-                // Should the lane be parked by the time of the commit, the row is behind it.
-                return Ok((None, true));
-            }
-            window.is_whole()
-        };
-        if !whole {
-            // Rows of this transaction are not on disk only: they come in before this one.
-            let first = self.first_seq.min(seq).cast_signed();
-            if self.sql.lane_before.exists(params![&row.lane.0[..], first])? {
-                return Ok((None, true));
-            }
-        }
-        let comparable = row.event.as_ref().is_some_and(|event| event.sequencer.is_some());
-        Ok((if comparable { self.last_delivered(&row.lane)? } else { None }, false))
     }
 
     pub(super) fn last_delivered(&mut self, lane: &LaneKey) -> rusqlite::Result<Option<Sequencer>> {
@@ -351,36 +212,6 @@ impl Store<'_> {
             }
             Note::Remove { space, key } => {
                 self.conn.execute("DELETE FROM notes WHERE space = ?1 AND key = ?2", params![space, key]).map(drop)
-            }
-        }
-    }
-
-    /// Brings appended rows into the window, once they are durable.
-    pub(super) fn enter(&mut self, append: &mut Prepared, items: Vec<NewItem>, woken: &mut Vec<usize>) {
-        let mut state = self.shared.state();
-        for new in items {
-            let row = &mut append.rows[new.row];
-            let Some(event) = row.event.take() else { continue };
-            let Some(window) = state.window(row.slot) else { continue };
-            let item = Item {
-                owed: Arc::new(Owed {
-                    seq: new.seq,
-                    accepted_at: append.received_at,
-                    paused_at_accept: Duration::from_millis(new.paused_ms),
-                    event,
-                }),
-                lane: row.lane,
-                size: row.json.len() as u64,
-                attempts: 0,
-                first_failed_at: None,
-                next_at: None,
-                batch: None,
-                replayed: false,
-            };
-            let superseded = window.append(item, new.last, new.behind);
-            self.superseded.extend(superseded.map(|item| (row.slot, *item)));
-            if !woken.contains(&row.slot) {
-                woken.push(row.slot);
             }
         }
     }

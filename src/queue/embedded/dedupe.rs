@@ -1,15 +1,18 @@
-//! What was seen, and what was delivered last of each lane, in tables by span of time that are dropped as a whole.
+//! What was seen, what was delivered last of each lane, and what was told of each object's state, in tables by span of time
+//! that are dropped as a whole.
 //!
 //! Keys are hashes and so go to random pages; a table that covers a quarter of the memory's span stays small enough for that,
 //! and forgetting costs one `DROP TABLE` where a delete by age would touch every page again.
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use super::schema;
 use crate::clock::UnixMillis;
 use crate::event::Sequencer;
 use crate::queue::state::LaneKey;
+use crate::queue::state::change::{Known, Listed};
 
 /// Tables that together cover the span.
 const PARTS: u32 = 4;
@@ -28,16 +31,15 @@ struct Part<'c> {
     remember: Statement<'c>,
     last: Statement<'c>,
     delivered: Statement<'c>,
+    known: Statement<'c>,
+    tell: Statement<'c>,
 }
 
 impl<'c> Memory<'c> {
     /// Finds the tables that there are.
     pub(super) fn open(conn: &'c Connection, span: Duration) -> rusqlite::Result<Self> {
         let part_ms = i64::try_from(span.as_millis() / u128::from(PARTS)).unwrap_or(i64::MAX).max(1);
-        let mut names =
-            conn.prepare("SELECT substr(name, 6) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'seen_[0-9]*'")?;
-        let found = names.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-        let mut starts: Vec<i64> = found.iter().filter_map(|n| n.parse().ok()).collect();
+        let mut starts = schema::memory_parts(conn)?;
         starts.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
         let parts = starts.into_iter().map(|n| Part::open(conn, n)).collect::<Result<_, _>>()?;
         Ok(Self { conn, part_ms, parts })
@@ -51,7 +53,9 @@ impl<'c> Memory<'c> {
         if self.parts.first().is_none_or(|part| part.n < start) {
             self.conn.execute_batch(&format!(
                 "CREATE TABLE seen_{start} (key BLOB PRIMARY KEY) WITHOUT ROWID;
-                 CREATE TABLE lane_{start} (lane BLOB PRIMARY KEY, sequencer TEXT NOT NULL) WITHOUT ROWID;"
+                 CREATE TABLE lane_{start} (lane BLOB PRIMARY KEY, sequencer TEXT NOT NULL) WITHOUT ROWID;
+                 {}",
+                schema::object_table(start)
             ))?;
             self.parts.insert(0, Part::open(self.conn, start)?);
         }
@@ -62,7 +66,7 @@ impl<'c> Memory<'c> {
         {
             let n = oldest.n;
             self.parts.pop();
-            self.conn.execute_batch(&format!("DROP TABLE seen_{n}; DROP TABLE lane_{n};"))?;
+            self.conn.execute_batch(&format!("DROP TABLE seen_{n}; DROP TABLE lane_{n}; DROP TABLE object_{n};"))?;
         }
         Ok(())
     }
@@ -108,6 +112,45 @@ impl<'c> Memory<'c> {
             None => Ok(()),
         }
     }
+
+    /// What was told of an object's state, wherever it was noted last.
+    pub(super) fn known(&mut self, object: &[u8; 16]) -> rusqlite::Result<Option<Known>> {
+        for part in &mut self.parts {
+            if let Some(known) = part.known.query_row([&object[..]], known).optional()? {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes what was told of an object's state.
+    pub(super) fn tell(&mut self, object: &[u8; 16], known: &Known) -> rusqlite::Result<()> {
+        let Some(part) = self.parts.first_mut() else { return Ok(()) };
+        let listed = known.listed.as_ref();
+        part.tell
+            .execute(params![
+                &object[..],
+                &known.state[..],
+                known.at.map(|at| at.0),
+                known.by_listing,
+                listed.map(|listed| listed.state),
+                listed.and_then(|listed| listed.at).map(|at| at.0),
+                listed.map(|listed| listed.listed_at.0),
+            ])
+            .map(drop)
+    }
+}
+
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+    let listed = match (row.get(3)?, row.get::<_, Option<i64>>(5)?) {
+        (Some(state), Some(listed_at)) => {
+            let at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
+            Some(Listed { state, at, listed_at: UnixMillis(listed_at) })
+        }
+        _ => None,
+    };
+    let at = row.get::<_, Option<i64>>(1)?.map(UnixMillis);
+    Ok(Known { state: row.get(0)?, at, by_listing: row.get(2)?, listed })
 }
 
 impl<'c> Part<'c> {
@@ -118,6 +161,13 @@ impl<'c> Part<'c> {
             remember: conn.prepare(&format!("INSERT OR IGNORE INTO seen_{n} (key) VALUES (?1)"))?,
             last: conn.prepare(&format!("SELECT sequencer FROM lane_{n} WHERE lane = ?1"))?,
             delivered: conn.prepare(&format!("INSERT OR REPLACE INTO lane_{n} (lane, sequencer) VALUES (?1, ?2)"))?,
+            known: conn.prepare(&format!(
+                "SELECT state, at, by_listing, listed_state, modified_at, listed_at FROM object_{n} WHERE object = ?1"
+            ))?,
+            tell: conn.prepare(&format!(
+                "INSERT OR REPLACE INTO object_{n} (object, state, at, by_listing, listed_state, modified_at, listed_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            ))?,
         })
     }
 }

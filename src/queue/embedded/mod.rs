@@ -9,6 +9,7 @@
 //! are refused, settlements are kept, and the file is opened anew, checkpointed and checked before anything is accepted.
 
 mod answers;
+mod append;
 mod apply;
 mod counts;
 mod dedupe;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::state::{LaneKey, Limits, State, Taken};
-use super::{Append, Appended, Claim, Filter, Pending, Queue, QueueError, Row, Settlement, Stats, Want, memory_key};
+use super::{Append, Appended, Change, Claim, Filter, Pending, Queue, QueueError, Row, Settlement, Stats, Want, memory_key};
 use crate::clock::Clock;
 use crate::config::{self, QueueConfig};
 use crate::event::{Event, EventId};
@@ -161,7 +162,7 @@ impl Embedded {
     }
 
     fn prepare(&self, append: Append) -> Result<Prepared, QueueError> {
-        let row = |instance: &Arc<str>, event: Event, reason: Option<String>| {
+        let row = |instance: &Arc<str>, event: Event, change: Option<Change>, reason: Option<String>| {
             let slot = self.shared.slots.get(instance).copied();
             let slot =
                 slot.ok_or_else(|| QueueError::Failed(format!("the store was opened without instance {instance}")))?;
@@ -171,19 +172,20 @@ impl Embedded {
                 slot,
                 lane: self.shared.lane(instance, &event),
                 seen: memory_key(&[b"e", instance.as_bytes(), &event.id.0]),
+                change,
                 json,
                 reason,
                 event: Some(event),
             })
         };
-        let rows =
-            append.deliveries.into_iter().map(|new| row(&new.instance, new.event, None)).collect::<Result<_, _>>()?;
+        let new = append.deliveries.into_iter();
+        let rows = new.map(|new| row(&new.instance, new.event, new.change, None)).collect::<Result<_, _>>()?;
         let aside = append.set_aside.into_iter().map(|aside| {
             let reason = match aside.detail.as_str() {
                 "" => aside.reason.to_owned(),
                 detail => format!("{}: {detail}", aside.reason),
             };
-            row(&aside.instance, aside.event, Some(reason))
+            row(&aside.instance, aside.event, None, Some(reason))
         });
         let set_aside = aside.collect::<Result<_, _>>()?;
         Ok(Prepared { message: append.message, received_at: append.received_at, rows, set_aside })

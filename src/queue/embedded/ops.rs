@@ -8,7 +8,7 @@ use super::Shared;
 use crate::clock::UnixMillis;
 use crate::event::Event;
 use crate::queue::state::{Effect, LaneKey, Taken};
-use crate::queue::{Appended, Filter, QueueError, Settlement};
+use crate::queue::{Appended, Change, Filter, QueueError, Settlement};
 
 /// Where the answer to an operation goes; nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
@@ -57,6 +57,8 @@ pub(super) struct NewRow {
     pub(super) lane: LaneKey,
     /// The event's key in the dedupe memory.
     pub(super) seen: [u8; 16],
+    /// What it says of its object's state.
+    pub(super) change: Option<Change>,
     /// The event as it is stored.
     pub(super) json: String,
     /// Why it is dead already.

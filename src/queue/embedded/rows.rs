@@ -103,7 +103,7 @@ impl<'c> Sql<'c> {
             )?,
             insert_dead: conn.prepare(
                 "INSERT INTO dead (seq, instance, lane, accepted_at, paused_ms, size, state, ended_at, attempts, reason, event)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'dead', ?4, 0, ?7, ?8)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?4, 0, ?7, ?8)",
             )?,
             log: conn.prepare("SELECT log FROM owed WHERE seq = ?1")?,
             set_log: conn.prepare("UPDATE owed SET log = ?2 WHERE seq = ?1")?,

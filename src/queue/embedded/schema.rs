@@ -9,7 +9,12 @@ use rusqlite::{Connection, OpenFlags};
 pub(super) const FILE: &str = "postern.db";
 
 /// Written to `user_version`; a store with a higher one was written by a later Postern and is refused.
-pub(super) const VERSION: i64 = 1;
+///
+/// | version | since | what it added |
+/// |---|---|---|
+/// | 1 | part 1 | |
+/// | 2 | part 2 | beside each `seen_` table an `object_` table: what was told of each object's state |
+pub(super) const VERSION: i64 = 2;
 
 /// `owed` is the hot table, with three indexes: one finds what to load (never failed, by arrival; failed, by its time), one
 /// what is owed longest, one a lane. What has ended leaves it in the same transaction: with its payload to `dead` where it may be replayed, slim
@@ -55,10 +60,32 @@ pub(super) fn open_writer(dir: &Path) -> Result<Result<Connection, i64>, rusqlit
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    } else if version == 1 {
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {} PRAGMA user_version = {VERSION}; COMMIT;", from_1(&conn)?))?;
     } else if version != VERSION {
         return Ok(Err(version));
     }
     Ok(Ok(conn))
+}
+
+/// The table of what was told of objects' states, in the part of the memory that begins at `start`.
+pub(super) fn object_table(start: i64) -> String {
+    format!(
+        "CREATE TABLE object_{start} (object BLOB PRIMARY KEY, state BLOB NOT NULL, at INTEGER, by_listing INTEGER NOT NULL,
+         listed_state BLOB, modified_at INTEGER, listed_at INTEGER) WITHOUT ROWID;"
+    )
+}
+
+/// What makes a store of version 1 one of version 2.
+fn from_1(conn: &Connection) -> rusqlite::Result<String> {
+    memory_parts(conn)?.into_iter().map(|start| Ok(object_table(start))).collect()
+}
+
+/// The beginnings of the memory's parts, by which their tables are named; in no order.
+pub(super) fn memory_parts(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let sql = "SELECT substr(name, 6) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'seen_[0-9]*'";
+    let found = conn.prepare(sql)?.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(found.iter().filter_map(|start| start.parse().ok()).collect())
 }
 
 /// Opens a connection for reading; it sees the last commit and disturbs no writer.

@@ -15,6 +15,7 @@
 //! - a lane leaves memory (is *parked*) only as a whole, and only while it waits for a retry, so that the time of that retry
 //!   brings it back.
 
+pub mod change;
 mod lane;
 mod window;
 

@@ -104,7 +104,8 @@ impl Store<'_> {
 
     /// Which events are new: by their ids, and by what was told of their objects' states (hard case 20).
     fn judge<'a>(&mut self, append: &'a Prepared) -> rusqlite::Result<Judged<'a>> {
-        let mut judged = Judged { new: Vec::with_capacity(append.rows.len()), covered: Vec::new(), told: HashMap::new() };
+        let mut judged =
+            Judged { new: Vec::with_capacity(append.rows.len()), covered: Vec::new(), told: HashMap::new() };
         for (n, row) in append.rows.iter().enumerate() {
             if judged.new.iter().any(|(_, other, _)| other.seen == row.seen) || self.memory.seen(&row.seen)? {
                 continue;

@@ -36,7 +36,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::state::{LaneKey, Limits, State, Taken};
-use super::{Append, Appended, Change, Claim, Filter, Pending, Queue, QueueError, Row, Settlement, Stats, Want, memory_key};
+use super::{
+    Append, Appended, Change, Claim, Filter, Pending, Queue, QueueError, Row, Settlement, Stats, Want, memory_key,
+};
 use crate::clock::Clock;
 use crate::config::{self, QueueConfig};
 use crate::event::{Event, EventId};

@@ -70,7 +70,10 @@ fn what_is_removed_for_whoever_reads_the_bucket_is_gone_and_one_version_tells_no
     for (name, object) in [
         ("ObjectRemoved:Delete", r#"{"key":"k"}"#),
         ("ObjectRemoved:Delete", r#"{"key":"k","versionId":""}"#),
-        ("ObjectRemoved:DeleteMarkerCreated", r#"{"key":"k","versionId":"v2","eTag":"d41d8cd98f00b204e9800998ecf8427e"}"#),
+        (
+            "ObjectRemoved:DeleteMarkerCreated",
+            r#"{"key":"k","versionId":"v2","eTag":"d41d8cd98f00b204e9800998ecf8427e"}"#,
+        ),
         ("LifecycleExpiration:Delete", r#"{"key":"k"}"#),
         ("LifecycleExpiration:DeleteMarkerCreated", r#"{"key":"k","versionId":"v2"}"#),
         ("ObjectLifecycle:Expiration:Current", r#"{"key":"k","versionId":"v2"}"#),

@@ -1,5 +1,6 @@
 //! The contract of the queue on a real disk.
 
+mod changes;
 mod failure;
 mod upkeep;
 

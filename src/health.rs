@@ -19,6 +19,67 @@ pub struct Condition {
     pub reason: String,
 }
 
+/// How something that was looked at once is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Not looked at; what was found says why.
+    Skip,
+    /// It works, or may work, and an operator should hear of it.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+impl Status {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Skip => "skip",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One thing that was looked at once: by `postern doctor`, and by `validate.instance` at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Its stable name, such as `topic_policy`.
+    pub name: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What was found. Never a secret.
+    pub found: String,
+    /// What to do about it; empty where there is nothing to do.
+    pub advice: String,
+}
+
+impl Checked {
+    /// All is well with `name`.
+    pub fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, found: found.into(), advice: String::new() }
+    }
+
+    /// `name` was not looked at, and why.
+    pub fn skip(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, status: Status::Skip, found: found.into(), advice: String::new() }
+    }
+
+    /// An operator should hear of `name`.
+    pub fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, status: Status::Warn, found: found.into(), advice: advice.into() }
+    }
+
+    /// `name` does not work.
+    pub fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, status: Status::Fail, found: found.into(), advice: advice.into() }
+    }
+}
+
 /// All conditions.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<BTreeMap<String, Condition>>);

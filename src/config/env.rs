@@ -40,6 +40,13 @@ impl Environment for BTreeMap<String, String> {
 /// # Errors
 /// All problems that there are, sorted by name, none of which holds a secret.
 pub fn load(env: &dyn Environment) -> Result<Config, Vec<Problem>> {
+    let (config, problems) = examine(env);
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// The same for a command that says what is wrong: as much of the configuration as can be made, with a default in the place of
+/// each process setting that is refused and without the instances that are, beside all problems. Nothing is to be served by it.
+pub fn examine(env: &dyn Environment) -> (Config, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let values = values(env, &mut problems);
@@ -48,12 +55,9 @@ pub fn load(env: &dyn Environment) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { values: &values, problems: &mut problems };
     config.mcs = ways::mcs_endpoints(&mut reader, &instances.mcs_topics, &mut warnings);
     process::remember_what_push_told(&mut reader, &mut config.queue, ways::remember_for(&instances.all));
-    if problems.is_empty() {
-        return Ok(Config { instances: instances.all, warnings, ..config });
-    }
     problems.sort_by(|a, b| (&a.name, &a.problem).cmp(&(&b.name, &b.problem)));
     problems.dedup();
-    Err(problems)
+    (Config { instances: instances.all, warnings, ..config }, problems)
 }
 
 /// Where the store is, for commands beside a sidecar; other settings are not looked at.

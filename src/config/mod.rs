@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, load, queue, sns};
+pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, examine, load, queue, sns};
 pub use network::is_acceptable_endpoint;
 pub use problem::Problem;
 pub use topic::region_of as topic_region;

@@ -285,7 +285,8 @@ impl App {
         #[cfg(feature = "aws")]
         for (instance, aws) in self.to_validate {
             let queue = Arc::clone(&self.queue) as Arc<dyn Queue>;
-            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone() };
+            let url = self.config.public_url.as_ref().map(config::sns_url);
+            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone(), url };
             helpers.spawn(validate::run(asked, queue, Arc::clone(&self.health), shutdown.clone()));
         }
         helpers.spawn(parts::watch_store(

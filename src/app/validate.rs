@@ -1,14 +1,18 @@
 //! `validate.instance`: credentials, bucket and topic, checked at start (hard case 4).
 //!
 //! What is provably wrong keeps the sidecar not ready, with the reason. What cannot be checked keeps it not ready only until it was
-//! found right once: a later start must not wait for S3 to be reachable. What is found about subscriptions is only told.
+//! found right once: a later start must not wait for S3 to be reachable. What is found on the way from the bucket to us (region,
+//! notification, access policy, subscription and how it delivers) is only told, under a condition of its own: the confirmation
+//! arrives through the very door that readiness opens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws::{Aws, BadAuthorities, Finding};
+use url::Url;
+
+use crate::aws::{Aws, BadAuthorities, Finding, Pushed};
 use crate::config::{Config, Instance, S3Config};
-use crate::health::Health;
+use crate::health::{Checked, Health, Status};
 use crate::queue::Queue;
 use crate::shutdown::{Phase, Shutdown};
 
@@ -18,11 +22,17 @@ const SPACE: &str = "validated";
 /// First and longest wait between checks.
 const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
+/// First and longest wait between looks at the way from the bucket to us. A subscription is confirmed within seconds; what else is
+/// not as it should be waits for a person.
+const LOOK: (Duration, Duration) = (Duration::from_secs(15), Duration::from_hours(1));
+
 /// What is checked, and who is asked.
 pub(super) struct Asked {
     pub(super) instance: Arc<Instance>,
     pub(super) aws: Aws,
     pub(super) s3: S3Config,
+    /// Where its topics are subscribed, if that is known.
+    pub(super) url: Option<Url>,
 }
 
 /// The instances that want to be checked.
@@ -56,12 +66,12 @@ pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>
     let mut wait = WAIT.0;
     loop {
         match check(&asked).await {
-            Finding::Right(found) => {
+            Finding::Right(found) | Finding::Unseen(found) => {
                 health.ok(&name, found);
                 if !known && let Err(error) = queue.put_note(SPACE, &instance.name, fingerprint).await {
                     tracing::debug!(%error, "what was found right could not be written down; it is checked again at the next start");
                 }
-                return;
+                break;
             }
             Finding::Wrong(what) => health.blocked(&name, format!("validate.instance: {what}")),
             Finding::Unknown(what) if known => health.degraded(&name, format!("validate.instance: {what}")),
@@ -72,9 +82,52 @@ pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>
             () = shutdown.reached(Phase::Leaving) => return,
         }
     }
+    watch(&asked, &health, shutdown).await;
 }
 
-async fn check(Asked { instance, aws, s3 }: &Asked) -> Finding {
+/// Tells what is found on the way from the bucket to us, until all of it is well.
+async fn watch(asked: &Asked, health: &Health, mut shutdown: Shutdown) {
+    let Asked { instance, aws, s3, url } = asked;
+    if instance.topics.is_empty() && instance.sqs.is_none() {
+        return;
+    }
+    let name = format!("instance {}: source", instance.name);
+    let mut wait = LOOK.0;
+    loop {
+        let mut all = aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await;
+        for queue in instance.sqs.iter().flat_map(|sqs| &sqs.queues) {
+            all.extend(aws.check_queue(queue).await);
+        }
+        let Some(reason) = complaint(&all) else {
+            health.ok(&name, "what is announced reaches this sidecar");
+            return;
+        };
+        health.degraded(&name, reason);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LOOK.1),
+            () = shutdown.reached(Phase::Leaving) => return,
+        }
+    }
+}
+
+/// What is not as it should be, the worse first; `None` when all is.
+fn complaint(all: &[Checked]) -> Option<String> {
+    let of = |status: Status| all.iter().filter(move |one| one.status == status);
+    let words: Vec<String> = of(Status::Fail)
+        .chain(of(Status::Warn))
+        .map(|one| format!("{}: {}; {}", one.name, one.found, one.advice))
+        .collect();
+    (!words.is_empty()).then(|| format!("validate.instance: {}", words.join(". ")))
+}
+
+async fn check(Asked { instance, aws, s3, .. }: &Asked) -> Finding {
+    // Amazon would say of an MCS bucket that it does not exist, or worse, that somebody else has it.
+    if instance.element_key == "mcss3" && s3.endpoint.is_none() {
+        return Finding::Wrong(
+            "the instance is of MCS S3 and POSTERN_S3_ENDPOINT_URL does not say where that is: set it, such as https://hb.vkcloud-storage.ru"
+                .to_owned(),
+        );
+    }
     if !aws.has_credentials().await {
         return Finding::Wrong(
             "there are no AWS credentials: set filemanagement.provider.access_key and .secret_key, give the pod a role, or set validate.instance to false"
@@ -84,13 +137,13 @@ async fn check(Asked { instance, aws, s3 }: &Asked) -> Finding {
     let mut found = Vec::new();
     if let Some(bucket) = &instance.bucket {
         match aws.check_bucket(bucket, s3).await {
-            Finding::Right(what) => found.push(what),
+            Finding::Right(what) | Finding::Unseen(what) => found.push(what),
             other => return other,
         }
     }
     for topic in &instance.topics {
         match aws.check_topic(topic).await {
-            Finding::Right(what) => found.push(what),
+            Finding::Right(what) | Finding::Unseen(what) => found.push(what),
             other => return other,
         }
     }
@@ -106,4 +159,24 @@ fn fingerprint(instance: &Instance) -> String {
         instance.credentials.as_ref().map_or("", |c| c.access_key.as_str()),
         instance.topics.join(",")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_before_warnings_and_nothing_is_told_of_what_is_well() {
+        assert_eq!(
+            complaint(&[Checked::ok("topic_policy", "well"), Checked::skip("bucket_region", "not Amazon's")]),
+            None
+        );
+        let all = [
+            Checked::warn("delivery_policy", "short", "stretch it"),
+            Checked::ok("topic_policy", "well"),
+            Checked::fail("raw_delivery", "on", "turn it off"),
+        ];
+        let said = complaint(&all).expect("a complaint");
+        assert_eq!(said, "validate.instance: raw_delivery: on; turn it off. delivery_policy: short; stretch it");
+    }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, examine, load, queue, sns};
-pub use network::is_acceptable_endpoint;
+pub use network::{is_acceptable_endpoint, sns_url};
 pub use problem::Problem;
 pub use topic::region_of as topic_region;
 pub(crate) use topic::{Partition, parts as topic_parts};

@@ -73,6 +73,16 @@ pub fn is_acceptable_endpoint(url: &Url) -> bool {
     }
 }
 
+/// The URL at which a topic is subscribed, where producers reach us by `public`: its path `/sns`, which may stand there already.
+pub fn sns_url(public: &Url) -> Url {
+    let mut url = public.clone();
+    let path = url.path().trim_end_matches('/').to_owned();
+    if !path.ends_with("/sns") {
+        url.set_path(&format!("{path}/sns"));
+    }
+    url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +113,18 @@ mod tests {
             ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0", "::/129", "a/8", "10.0.0.0/8/8"]
         {
             assert_eq!(Cidr::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_topics_url_is_the_public_one_with_its_path() {
+        for (public, expected) in [
+            ("https://a.example", "https://a.example/sns"),
+            ("https://a.example/", "https://a.example/sns"),
+            ("https://a.example/in/", "https://a.example/in/sns"),
+            ("https://a.example/sns", "https://a.example/sns"),
+        ] {
+            assert_eq!(sns_url(&Url::parse(public).expect("a URL")).as_str(), expected);
         }
     }
 

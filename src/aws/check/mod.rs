@@ -1,20 +1,56 @@
-//! What `validate.instance` asks of AWS (hard case 4): is the bucket there, is the topic there, do the credentials fit?
+//! What `validate.instance` and `postern doctor` ask of AWS (hard case 4): do the credentials fit, are bucket and topic there, and
+//! is everything between them as it must be for changes to arrive?
+//!
+//! The calls are in `look`; what their answers mean is judged by the pure files beside it.
+
+mod look;
+mod notification;
+mod policy;
+mod queue;
+mod subscription;
 
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use url::Url;
 
 use super::{Aws, MAX_REASON};
 use crate::config::S3Config;
+use crate::health::Checked;
+
+pub use look::Pushed;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// As it should be; the text says what was found.
     Right(String),
+    /// The credentials are genuine and may not look; whether it is as it should be stays open.
+    Unseen(String),
     /// It could not be checked, for a reason that says nothing about what was to be checked.
     Unknown(String),
     /// Provably not as it should be; the text says what to do.
     Wrong(String),
+}
+
+impl Finding {
+    /// As the check `name` of a report.
+    pub fn checked(self, name: &'static str) -> Checked {
+        match self {
+            Self::Right(found) => Checked::ok(name, found),
+            Self::Unseen(found) => Checked::warn(
+                name,
+                found,
+                "allow the call if you want it checked; it needs no right to change anything",
+            ),
+            Self::Unknown(found) => Checked::fail(
+                name,
+                found,
+                "let this pod reach it: look at network policy, proxy (HTTPS_PROXY, NO_PROXY) and endpoint settings",
+            ),
+            Self::Wrong(found) => {
+                Checked::fail(name, found, "correct it; the sidecar stays not ready with validate.instance until then")
+            }
+        }
+    }
 }
 
 /// Error codes that say: the credentials themselves are wrong.
@@ -36,7 +72,12 @@ impl Aws {
         // A listing says why it is refused; HeadBucket has no body to say it in.
         match client.list_objects_v2().bucket(bucket).max_keys(1).send().await {
             Ok(_) => Finding::Right(format!("bucket {bucket} can be listed")),
-            Err(error) => judge(&error, &format!("bucket {bucket}"), s3.endpoint.as_ref()),
+            Err(error) => {
+                // S3 names the bucket's own region with every refusal that is about it.
+                let own = error.raw_response().and_then(|raw| raw.headers().get("x-amz-bucket-region"));
+                let own = own.map(|region| format!(", {}", region.chars().take(40).collect::<String>()));
+                judge(&error, &format!("bucket {bucket}"), s3.endpoint.as_ref(), &own.unwrap_or_default())
+            }
         }
     }
 
@@ -52,7 +93,7 @@ impl Aws {
                     count("SubscriptionsPending")
                 ))
             }
-            Err(error) => judge(&error, &format!("topic {topic}"), self.endpoint.as_ref()),
+            Err(error) => judge(&error, &format!("topic {topic}"), self.endpoint.as_ref(), ""),
         }
     }
 }
@@ -61,6 +102,7 @@ fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Deb
     error: &SdkError<E, R>,
     what: &str,
     endpoint: Option<&Url>,
+    region: &str,
 ) -> Finding {
     let text: String =
         DisplayErrorContext(error).to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
@@ -72,18 +114,24 @@ fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Deb
         _ if BAD_CREDENTIALS.contains(&code) => Finding::Wrong(format!(
             "the AWS credentials are refused ({code}): check filemanagement.provider.access_key and .secret_key, or the pod's role"
         )),
-        "NoSuchBucket" | "NotFound" | "NotFoundException" => {
+        "NoSuchBucket"
+        | "NotFound"
+        | "NotFoundException"
+        | "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue" => {
             Finding::Wrong(format!("{what} does not exist{at} ({code}): check its name and region"))
         }
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             Finding::Wrong(format!(
-                "{what} is in another region ({code}): set filemanagement.provider.region_name to the bucket's own"
+                "{what} is in another region{region} ({code}): set filemanagement.provider.region_name to the bucket's own"
             ))
         }
         // The credentials are genuine; whether the thing is there stays open.
-        "AccessDenied" | "AuthorizationError" | "AllAccessDisabled" => Finding::Right(format!(
-            "{what} could not be looked at ({code}): allow s3:ListBucket and sns:GetTopicAttributes to have it checked"
-        )),
+        "AccessDenied" | "AccessDeniedException" | "AuthorizationError" | "AllAccessDisabled" => {
+            Finding::Unseen(format!(
+                "{what} could not be looked at ({code}): allow s3:ListBucket and sns:GetTopicAttributes to have it checked"
+            ))
+        }
         code => Finding::Unknown(format!("{what} cannot be checked{at}: {code}")),
     }
 }

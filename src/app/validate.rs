@@ -124,7 +124,7 @@ async fn check(Asked { instance, aws, s3, .. }: &Asked) -> Finding {
     // Amazon would say of an MCS bucket that it does not exist, or worse, that somebody else has it.
     if instance.element_key == "mcss3" && s3.endpoint.is_none() {
         return Finding::Wrong(
-            "the instance is of MCS S3 and POSTERN_S3_ENDPOINT_URL does not say where that is: set it, such as https://hb.vkcloud-storage.ru"
+            "the instance is of MCS S3 and POSTERN_S3_ENDPOINT_URL does not say where that is: set it, such as https://hb.ru-msk.vkcloud-storage.ru"
                 .to_owned(),
         );
     }

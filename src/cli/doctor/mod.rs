@@ -1,14 +1,254 @@
-//! `postern doctor`: checks everything that can be checked.
+//! `postern doctor`: checks everything that can be checked, and says what to do about what fails.
+//!
+//! It runs beside a running or a stopped sidecar with the same environment, and changes nothing there: the store is only read, and
+//! the app is only connected to unless `--send-test-event` asks for more. Groups of checks run side by side, each within its own
+//! bound of time, and what one finds keeps no other from looking: also a configuration with problems is looked through as far as
+//! it can be read.
+
+mod callback;
+mod certificate;
+mod clock;
+#[cfg(feature = "aws")]
+mod cloud;
+mod disk;
+mod handshake;
+mod reach;
+mod report;
+mod settings;
+mod sidecar;
+mod sns;
 
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
+use tokio::task::JoinSet;
+
+use self::report::{Check, Redactor, Report};
+use super::EXIT_USAGE;
+use crate::app;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Environment, Problem, ProcessEnvironment};
+use crate::health::Checked;
+use crate::sources::sns::certs::Fetch;
+
+/// Bound on a group: all of them run at once, so this is nearly that of the whole command.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(12);
+/// Bound on one connection or question to somebody else.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Instances that are looked at side by side.
+const AT_ONCE: usize = 16;
 
 /// What to do.
 #[derive(Clone, Debug, ClapArgs)]
-pub struct Args {}
+pub struct Args {
+    /// One JSON object: {"ok":…,"checks":[{"name","instance","status","found","advice"}]}
+    #[arg(long)]
+    json: bool,
+    /// Only these checks, by the name that stands in the report; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// POST one signed event named postern:TestEvent to each callback and check its answer
+    ///
+    /// It is of type UNKNOWN, about the object `postern-doctor`, and made and signed as real ones are. Without this the callback is
+    /// only connected to.
+    #[arg(long)]
+    send_test_event: bool,
+}
+
+/// Checks that share what they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Settings,
+    Disk,
+    Clock,
+    Certificate,
+    Reach,
+    Callback,
+    Sns,
+    Cloud,
+    Sidecar,
+}
+
+impl Group {
+    const ALL: [Self; 9] = [
+        Self::Settings,
+        Self::Disk,
+        Self::Clock,
+        Self::Certificate,
+        Self::Reach,
+        Self::Callback,
+        Self::Sns,
+        Self::Cloud,
+        Self::Sidecar,
+    ];
+
+    /// The names of its checks, in the order of the report.
+    fn checks(self) -> &'static [&'static str] {
+        match self {
+            Self::Settings => &["settings", "files"],
+            Self::Disk => &["data_dir", "disk_space", "disk_sync", "store"],
+            Self::Clock => &["clock"],
+            Self::Certificate => &["tls_files", "tls_expiry", "tls_names", "tls_chain"],
+            Self::Reach => &["public_url", "public_certificate", "mcs_url", "s3http_url"],
+            Self::Callback => &["signature", "callback"],
+            Self::Sns => &["issuers", "sns_endpoint"],
+            Self::Cloud => &[
+                "credentials",
+                "bucket",
+                "bucket_region",
+                "bucket_notification",
+                "topic",
+                "topic_policy",
+                "subscription",
+                "raw_delivery",
+                "delivery_policy",
+                "dead_letter_queue",
+                "filter_policy",
+                "queue",
+                "queue_redrive",
+                "listing",
+            ],
+            Self::Sidecar => &["sidecar"],
+        }
+    }
+
+    async fn run(self, context: &Arc<Context>, sink: &Sink) {
+        match self {
+            Self::Settings => settings::run(context, sink),
+            Self::Disk => disk::run(context, sink).await,
+            Self::Clock => clock::run(context, sink).await,
+            Self::Certificate => certificate::run(context, sink),
+            Self::Reach => reach::run(context, sink).await,
+            Self::Callback => callback::run(context, sink).await,
+            Self::Sns => sns::run(context, sink).await,
+            #[cfg(feature = "aws")]
+            Self::Cloud => cloud::run(context, sink).await,
+            #[cfg(not(feature = "aws"))]
+            Self::Cloud => sink.add(Checked::skip("credentials", "this build has no AWS client (feature aws)")),
+            Self::Sidecar => sidecar::run(context, sink).await,
+        }
+    }
+}
+
+/// What the checks look at.
+struct Context {
+    environment: Box<dyn Environment + Send + Sync>,
+    config: Config,
+    problems: Vec<Problem>,
+    /// GETs through the proxies and with the authorities of the sidecar, or why there are none.
+    fetch: Result<Arc<dyn Fetch>, String>,
+    clock: SystemClock,
+    send_test_event: bool,
+}
+
+impl Context {
+    /// Whether a setting was refused, so that what the configuration holds in its place is only a default.
+    fn refused(&self, setting: &str) -> bool {
+        self.problems.iter().any(|problem| problem.name == setting)
+    }
+
+    fn now(&self) -> crate::clock::UnixMillis {
+        self.clock.now()
+    }
+}
+
+/// Where a group puts what it found, so that what took too long takes nothing else with it.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<Check>>>);
+
+impl Sink {
+    fn add(&self, checked: Checked) {
+        self.push(Check { instance: None, checked });
+    }
+
+    fn add_for(&self, instance: &str, checked: Checked) {
+        self.push(Check { instance: Some(instance.to_owned()), checked });
+    }
+
+    fn push(&self, check: Check) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(check);
+    }
+
+    fn take(&self) -> Vec<Check> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// Runs the command.
-pub async fn run(_args: Args) -> ExitCode {
-    ExitCode::FAILURE
+pub async fn run(args: Args) -> ExitCode {
+    let known = || Group::ALL.iter().flat_map(|group| group.checks()).copied();
+    if let Some(unknown) = args.only.iter().find(|name| !known().any(|known| known == name.as_str())) {
+        eprintln!(
+            "postern doctor: there is no check {unknown:?}; there are {}",
+            known().collect::<Vec<_>>().join(", ")
+        );
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let environment = ProcessEnvironment;
+    let (config, problems) = config::examine(&environment);
+    let redactor = Redactor::of(&environment, &config);
+    let context = Arc::new(Context {
+        environment: Box::new(environment),
+        fetch: app::outgoing(&environment).map_err(|error| error.to_string()),
+        config,
+        problems,
+        clock: SystemClock,
+        send_test_event: args.send_test_event,
+    });
+    let report = Report { checks: look(&context, &args.only).await }.redacted(&redactor);
+    let text = if args.json { report.json() } else { report.text(report::may_colour()) };
+    if report::print(&text).is_err() || !report.is_ok() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs the groups that hold a wanted check, side by side.
+async fn look(context: &Arc<Context>, only: &[String]) -> Vec<Check> {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let mut running = JoinSet::new();
+    for (place, group) in
+        Group::ALL.into_iter().enumerate().filter(|(_, group)| group.checks().iter().any(|n| wanted(n)))
+    {
+        let context = Arc::clone(context);
+        running.spawn(async move {
+            let sink = Sink::default();
+            let (inside, theirs) = (sink.clone(), Arc::clone(&context));
+            // A task of its own: a bug in one group is told, and takes no other with it.
+            let mut task = tokio::spawn(async move { group.run(&theirs, &inside).await });
+            let ended = tokio::time::timeout(GROUP_TIMEOUT, &mut task).await;
+            task.abort();
+            let mut checks = sink.take();
+            if let Some(trouble) = unfinished(group, &ended.map(|joined| joined.is_ok()), &checks) {
+                checks.push(trouble);
+            }
+            (place, checks)
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(joined) = running.join_next().await {
+        found.extend(joined.ok());
+    }
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().flat_map(|(_, checks)| checks).filter(|check| wanted(check.checked.name)).collect()
+}
+
+/// What is said of a group that did not end well.
+fn unfinished(group: Group, ended: &Result<bool, tokio::time::error::Elapsed>, found: &[Check]) -> Option<Check> {
+    let missing =
+        || group.checks().iter().filter(|name| !found.iter().any(|check| check.checked.name == **name)).copied();
+    let name = missing().next().unwrap_or(group.checks()[0]);
+    let list = missing().collect::<Vec<_>>().join(", ");
+    let checked = match ended {
+        Ok(true) => return None,
+        Ok(false) => Checked::fail(name, "the check itself broke", "report this as a bug of postern"),
+        Err(_) => Checked::warn(
+            name,
+            format!("not done within {} s: {list}", GROUP_TIMEOUT.as_secs()),
+            "somebody does not answer: look at network policy, proxy and DNS, then run this check with --only",
+        ),
+    };
+    Some(Check { instance: None, checked })
 }

@@ -77,7 +77,7 @@ pub(super) fn hold(dir: &Path) -> Result<Held, OpenError> {
 }
 
 /// The kind of file system that forgets with the container: `overlay` or `tmpfs` (hard case 6).
-pub(super) fn volatile_filesystem(dir: &Path) -> Option<&'static str> {
+pub fn volatile_filesystem(dir: &Path) -> Option<&'static str> {
     const OVERLAY: u64 = 0x794c_7630;
     const TMPFS: u64 = 0x0102_1994;
     const RAMFS: u64 = 0x8584_58f6;

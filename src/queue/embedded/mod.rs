@@ -45,7 +45,7 @@ use crate::event::{Event, EventId};
 use crate::telemetry::metrics::Metrics;
 use ops::{NewRow, Note, Op, Prepared, Reserved, Sweep};
 
-pub use files::OpenError;
+pub use files::{OpenError, volatile_filesystem};
 pub use inspect::ReadOnly;
 
 /// Operations that may wait for the writer; beyond, callers wait to be let in.
@@ -136,7 +136,7 @@ pub fn open(
     });
     let (sender, receiver) = mpsc::channel(WAITING);
     writer::start(Arc::clone(&shared), held, limits, receiver, sender.downgrade())?;
-    let volatile = files::volatile_filesystem(data_dir);
+    let volatile = volatile_filesystem(data_dir);
     Ok(Embedded { shared, ops: sender, volatile })
 }
 

@@ -29,6 +29,7 @@ use crate::telemetry::metrics::Outcome;
 use disk::Disk;
 pub use fetch::{Fetch, FetchError, Fetched};
 use issuers::Issuers;
+pub use issuers::known as known_issuers;
 
 /// Certificates kept in memory. Amazon has one or two at a time in each region.
 const MAX_ENTRIES: usize = 16;

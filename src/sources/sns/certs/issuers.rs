@@ -24,6 +24,11 @@ const AMAZON: [(&str, &str); 4] = [
     ("Amazon RSA 2048 M03", "http://crt.r2m03.amazontrust.com/r2m03.cer"),
     ("Amazon RSA 2048 M04", "http://crt.r2m04.amazontrust.com/r2m04.cer"),
 ];
+/// The issuers that are fetched at start, by common name, and where Amazon publishes them.
+pub fn known() -> &'static [(&'static str, &'static str)] {
+    &AMAZON
+}
+
 /// Issuers kept. Each leads to a bundled root, so there are as many as Amazon makes.
 const MAX_KNOWN: usize = 32;
 const CONDITION: &str = "issuers";

@@ -1,0 +1,163 @@
+//! AWS, or what stands in for it: credentials, buckets, topics, subscriptions and queues of each instance.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::{AT_ONCE, Context, Sink};
+use crate::aws::{Aws, Finding, Pushed};
+use crate::config::{self, Instance, sns_url};
+use crate::health::Checked;
+
+pub(super) async fn run(context: &Arc<Context>, sink: &Sink) {
+    let mut extra = Vec::new();
+    for path in config::egress_files(&*context.environment).into_iter().flatten() {
+        // What cannot be read is said among the files.
+        extra.extend(std::fs::read(path));
+    }
+    let endpoint = context.config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
+    let gate = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for instance in &context.config.instances {
+        let aws = match Aws::new(instance, endpoint, &extra) {
+            Ok(aws) => aws,
+            Err(error) => return sink.add(Checked::fail("credentials", error.to_string(), "correct the file")),
+        };
+        let (context, instance, sink, gate) =
+            (Arc::clone(context), Arc::clone(instance), sink.clone(), Arc::clone(&gate));
+        tasks.spawn(async move {
+            // This semaphore is never closed.
+            let _place = gate.acquire_owned().await;
+            look(&context, &instance, &aws, &sink).await;
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
+    let add = |checked: Checked| sink.add_for(&instance.name, checked);
+    if !aws.has_credentials().await {
+        return add(without(instance));
+    }
+    let s3 = &context.config.s3;
+    let foreign = instance.element_key == "mcss3" && s3.endpoint.is_none();
+    if foreign {
+        add(Checked::warn(
+            "bucket",
+            "the bucket is at MCS S3 and POSTERN_S3_ENDPOINT_URL does not say where that is, so it is not looked at",
+            "set it, such as https://hb.ru-msk.vkcloud-storage.ru",
+        ));
+    }
+    let bucket = async {
+        let Some(bucket) = instance.bucket.as_ref().filter(|_| !foreign) else { return None };
+        Some(aws.check_bucket(bucket, s3).await)
+    };
+    let topics = async {
+        let mut all = Vec::new();
+        for topic in &instance.topics {
+            all.push(aws.check_topic(topic).await);
+        }
+        all
+    };
+    let url = context.config.public_url.as_ref().map(sns_url);
+    let push =
+        async { if foreign { Vec::new() } else { aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await } };
+    let queues = async {
+        let mut all = Vec::new();
+        for queue in instance.sqs.iter().flat_map(|sqs| &sqs.queues) {
+            all.extend(aws.check_queue(queue).await);
+        }
+        all
+    };
+    let listings = async {
+        let mut all = Vec::new();
+        let others: BTreeSet<&String> =
+            instance.listing.iter().flat_map(|listing| &listing.buckets).filter(|_| !foreign).collect();
+        for bucket in others {
+            all.push(aws.check_bucket(bucket, s3).await.checked("listing"));
+        }
+        all
+    };
+    let (bucket, topics, push, queues, listings) = tokio::join!(bucket, topics, push, queues, listings);
+    add(credentials(context, instance, bucket.iter().chain(&topics)));
+    let none = instance.bucket.is_none();
+    bucket.into_iter().for_each(|finding| add(finding.checked("bucket")));
+    if none {
+        add(Checked::skip("bucket", "filemanagement.provider.bucket_name is not set"));
+    }
+    topics.into_iter().for_each(|finding| add(finding.checked("topic")));
+    for checked in push.into_iter().chain(queues).chain(listings) {
+        add(checked);
+    }
+}
+
+/// What is said of an instance without credentials: some need none.
+fn without(instance: &Instance) -> Checked {
+    const NAME: &str = "credentials";
+    let advice = "set filemanagement.provider.access_key and .secret_key, or give the pod a role (IRSA, pod identity)";
+    if instance.sqs.is_some() || instance.listing.is_some() || instance.validate {
+        return Checked::fail(
+            NAME,
+            "there are no AWS credentials, and SQS, listings or validate.instance need them",
+            advice,
+        );
+    }
+    if instance.topics.is_empty() {
+        return Checked::skip(NAME, "there are no AWS credentials, and nothing needs them");
+    }
+    Checked::warn(
+        NAME,
+        "there are no AWS credentials: bucket, topic and subscription cannot be looked at, and anybody who sees the UnsubscribeURL can unsubscribe",
+        advice,
+    )
+}
+
+/// Whose credentials they are, and whether what was asked with them refused them.
+fn credentials<'a>(context: &Context, instance: &Instance, mut answers: impl Iterator<Item = &'a Finding>) -> Checked {
+    const NAME: &str = "credentials";
+    let whose = if instance.credentials.is_some() {
+        "the instance's own (filemanagement.provider.access_key)".to_owned()
+    } else {
+        provider(|name| context.environment.vars().iter().any(|(known, value)| known == name && !value.is_empty()))
+    };
+    let refused = answers.find_map(|answer| match answer {
+        Finding::Wrong(what) if what.contains("credentials are refused") => Some(what.clone()),
+        _ => None,
+    });
+    match refused {
+        Some(what) => {
+            Checked::fail(NAME, format!("{whose}: {what}"), "use credentials that are valid now, and look at the clock")
+        }
+        None => Checked::ok(NAME, format!("there are credentials: {whose}")),
+    }
+}
+
+/// The link of the default chain that answers first, by the variables that it goes by.
+fn provider(is_set: impl Fn(&str) -> bool) -> String {
+    let link = if is_set("AWS_ACCESS_KEY_ID") {
+        "environment variables (AWS_ACCESS_KEY_ID)"
+    } else if is_set("AWS_WEB_IDENTITY_TOKEN_FILE") {
+        "web identity (IRSA, AWS_WEB_IDENTITY_TOKEN_FILE)"
+    } else if is_set("AWS_CONTAINER_CREDENTIALS_FULL_URI") || is_set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
+        "pod identity or container role"
+    } else if is_set("AWS_PROFILE") || is_set("AWS_SHARED_CREDENTIALS_FILE") || is_set("AWS_CONFIG_FILE") {
+        "a profile"
+    } else {
+        "a profile or the machine's role"
+    };
+    format!("the default chain, {link}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_of_the_default_chain_is_named() {
+        assert!(provider(|name| name == "AWS_WEB_IDENTITY_TOKEN_FILE").contains("IRSA"));
+        assert!(provider(|_| true).contains("AWS_ACCESS_KEY_ID"), "it wins");
+        assert!(provider(|_| false).contains("machine's role"));
+    }
+}

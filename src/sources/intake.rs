@@ -336,11 +336,9 @@ impl Desk {
         Ok(appended)
     }
 
-    /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right. The pairs of `POSTERN_MCS_TOPICS` name
-    /// buckets of another storage than `POSTERN_BUCKETS` and its default do, and are stricter.
+    /// Bucket allow-list, `event.objects`, and the audit of a record that cannot be right.
     fn wanted(&self, instance: &Instance, notice: &Notice<'_>, event: &Event) -> bool {
-        let is_listed = instance.buckets.is_empty() || instance.buckets.contains(&event.bucket);
-        if !is_listed && notice.origin != Origin::Mcs {
+        if !instance.buckets.is_empty() && !instance.buckets.contains(&event.bucket) {
             Metrics::count(&self.metrics.events, &instance.name, "foreign_bucket", 1);
             // A topic's signature proves the topic, not S3: whoever may publish to it can write such a record.
             tracing::warn!(

@@ -269,8 +269,11 @@ impl App {
         // These end by themselves or with the phases; their end is no failure.
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(Arc::clone(&self.confirmer).run(shutdown.clone()));
-        let certificates = self.certificates.clone();
-        helpers.spawn(until_stopping(shutdown.clone(), async move { certificates.prefetch_issuers().await }));
+        // Where nothing is verified, missing issuers are nobody's trouble: readiness must not wait for them.
+        if parts::verifies_sns(&self.config) {
+            let certificates = self.certificates.clone();
+            helpers.spawn(until_stopping(shutdown.clone(), async move { certificates.prefetch_issuers().await }));
+        }
         if let (Some(handle), Some(files)) = (self.tls, self.config.tls.clone()) {
             helpers.spawn(listener::tls::watch(
                 handle,

@@ -124,6 +124,15 @@ fn left_its_server(headers: &hyper::HeaderMap) -> Option<UnixMillis> {
     Some(date.plus(Duration::from_secs(age)))
 }
 
+/// Whether any message of SNS will be verified: one that is posted, or one that is taken from a queue.
+pub(super) fn verifies_sns(config: &Config) -> bool {
+    config
+        .instances
+        .iter()
+        .filter(|instance| instance.enabled)
+        .any(|instance| !instance.topics.is_empty() || instance.sqs.as_ref().is_some_and(|queues| queues.verify))
+}
+
 /// What verification demands.
 pub(super) fn policy(config: &Config) -> Policy {
     Policy {

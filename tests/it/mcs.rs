@@ -1,1 +1,0 @@
-//! MCS S3 webhooks, against the real binary.

@@ -17,7 +17,7 @@ const B2_SIGNATURE: HeaderName = HeaderName::from_static("x-bz-event-notificatio
 pub enum Gate {
     /// The Authorization header: its scheme in any case, what follows exactly.
     Authorization {
-        /// `Bearer`, `Basic`, or another.
+        /// `Bearer`, `Basic`, or another; empty where there is but one word, all of which is the secret.
         scheme: String,
         /// What follows.
         credentials: Secret,
@@ -84,9 +84,9 @@ impl Gate {
     }
 }
 
-/// The scheme, and what follows it after blanks.
+/// The scheme, and what follows it after blanks. One word alone is no scheme: it may be a secret.
 fn split(value: &str) -> (&str, &str) {
-    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let (scheme, rest) = value.split_once(' ').unwrap_or(("", value));
     (scheme, rest.trim_start_matches(' '))
 }
 
@@ -176,7 +176,9 @@ mod tests {
         assert_eq!(asks(splunk, &[("authorization", "Splunk")]), Err(Refused::Wrong));
         let bare = S3HttpAuth::Authorization(Secret::new("opensesame"));
         assert_eq!(asks(bare.clone(), &[("authorization", "opensesame")]), Ok(()));
-        assert_eq!(asks(bare, &[("authorization", "opensesame x")]), Err(Refused::Wrong));
+        for bad in ["opensesame x", "OpenSesame", "Bearer opensesame", "opensesam"] {
+            assert_eq!(asks(bare.clone(), &[("authorization", bad)]), Err(Refused::Wrong), "{bad}");
+        }
     }
 
     #[test]

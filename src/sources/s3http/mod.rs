@@ -21,6 +21,8 @@ use crate::sources::intake::{Accepted, Desk, Notice};
 
 pub mod auth;
 pub mod body;
+#[cfg(test)]
+mod stores;
 
 use auth::Gate;
 use body::Verdict;

@@ -1,1 +1,0 @@
-//! Bare S3 records over HTTP, against the real binary.

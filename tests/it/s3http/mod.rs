@@ -19,7 +19,8 @@ async fn stand(extra: &[(&str, &str)]) -> Stand {
 }
 
 async fn prepare(extra: &[(&str, &str)]) -> Stand {
-    Stand::prepare_without_sns(&[&[("POSTERN_S3HTTP_SECRET", SECRET)][..], extra].concat()).await
+    let settings = [("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_INSTANCE_NAME", "store")];
+    Stand::prepare_without_sns(&[&settings[..], extra].concat()).await
 }
 
 fn path() -> String {

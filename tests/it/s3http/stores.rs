@@ -208,7 +208,12 @@ async fn a_batch_keeps_its_order_and_a_bad_record_is_set_aside() {
 /// second was taken for a repetition and lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_have_secrets_and_memories_of_their_own() {
-    let unset = ["EVENT_NOTIFICATION_CALLBACK_URL", "EVENT_NOTIFICATION_SIGNATURE_KEY", "POSTERN_S3HTTP_SECRET"];
+    let unset = [
+        "EVENT_NOTIFICATION_CALLBACK_URL",
+        "EVENT_NOTIFICATION_SIGNATURE_KEY",
+        "POSTERN_INSTANCE_NAME",
+        "POSTERN_S3HTTP_SECRET",
+    ];
     let mut stand = prepare(&unset.map(|name| (name, ""))).await;
     let other = app().await;
     for (name, url) in [("first", stand.app.url()), ("second", other.url())] {

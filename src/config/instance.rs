@@ -8,9 +8,7 @@ use super::problem::{Problem, clean, quote};
 use super::process::flag;
 use super::text::{Wrong, list, number, wrong};
 use super::values::{Reader, Values};
-use super::{
-    Instance, ListingConfig, ListingKind, McsTopic, ObjectFilter, StaticCredentials, document, settings, topic, ways,
-};
+use super::{Instance, ObjectFilter, StaticCredentials, buckets, document, settings, topic, ways};
 use crate::secret::Secret;
 
 /// What one place says of one instance.
@@ -39,7 +37,6 @@ const TOPIC: &str = "event.sns.topic.arn";
 
 const VENDOR: &str = "event.vendor.type";
 const RECONCILE: &str = "POSTERN_RECONCILE";
-const BUCKETS: &str = "POSTERN_BUCKETS";
 const MCS_TOPICS: &str = "POSTERN_MCS_TOPICS";
 
 /// Settings each of which is a way in by itself (hard case 15). Polling is the only other one.
@@ -67,7 +64,7 @@ const MAX_INSTANCES: usize = 1000;
 pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) -> Instances {
     let mut reader = Reader { values: env, problems };
     let shared = Shared {
-        buckets: reader.read(BUCKETS, buckets).unwrap_or_default(),
+        buckets: buckets::allowed(&mut reader, &[]),
         account_id: reader.read("POSTERN_ACCOUNT_ID", any_number).unwrap_or(0),
         company_id: reader.read("POSTERN_COMPANY_ID", any_number).unwrap_or(0),
         user_id: reader.read("POSTERN_USER_ID", any_number).unwrap_or(0),
@@ -120,7 +117,7 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
 fn own() -> impl Iterator<Item = &'static str> {
     let shared = |name: &str| {
         let callback = ["event.notification.callback.", "event.notification.basic.", SIGNATURE_KEY];
-        name == BUCKETS || callback.iter().any(|start| name.starts_with(start))
+        name == buckets::BUCKETS || callback.iter().any(|start| name.starts_with(start))
     };
     settings::SETTINGS
         .iter()
@@ -200,9 +197,10 @@ fn build(
     let mcs_topics = ways::mcs_topics(&mut reader);
     let s3http = ways::s3http(&mut reader, warnings);
     let sqs = ways::sqs(&mut reader, values.is_set(TOPIC), warnings);
-    let bucket = reader.read("filemanagement.provider.bucket_name", |text| bucket(text).map(|()| text.to_owned()));
-    let allowed = allowed(&mut reader, shared);
-    let about = about(&allowed, bucket.as_deref(), &mcs_topics);
+    let bucket =
+        reader.read("filemanagement.provider.bucket_name", |text| buckets::check(text).map(|()| text.to_owned()));
+    let allowed = buckets::allowed(&mut reader, &shared.buckets);
+    let about = buckets::about(&allowed, bucket.as_deref(), &mcs_topics);
     let asked = ways::Asked { polling, push, allowed: &allowed, buckets: &about };
     let listing = ways::listing(&mut reader, &asked, warnings);
     let listed = listing.as_ref().and_then(|listing| listing.buckets.first());
@@ -247,7 +245,7 @@ fn build(
     let validate = flag(&mut reader, "validate.instance").unwrap_or(false);
     let credentials = credentials(&mut reader);
     let region = reader.read("filemanagement.provider.region_name", region);
-    let buckets = accepted(allowed, about, bucket.is_some(), listing.as_ref());
+    let accepted = buckets::accepted(allowed, about, bucket.is_some(), listing.as_ref());
     if reader.problems.len() > before {
         return None;
     }
@@ -277,42 +275,8 @@ fn build(
         credentials,
         bucket,
         region,
-        buckets,
+        buckets: accepted,
     })
-}
-
-/// The buckets that are allowed by name: the instance's own list, else that of all instances; empty where there is none.
-fn allowed(reader: &mut Reader<'_>, shared: &Shared) -> Vec<String> {
-    reader.read(BUCKETS, buckets).filter(|buckets| !buckets.is_empty()).unwrap_or_else(|| shared.buckets.clone())
-}
-
-/// The buckets that the instance is about: those allowed by name, else its own and those of its MCS topics.
-fn about(allowed: &[String], bucket: Option<&str>, mcs_topics: &[McsTopic]) -> Vec<String> {
-    if !allowed.is_empty() {
-        return allowed.to_vec();
-    }
-    let mut buckets: Vec<String> = Vec::new();
-    for name in bucket.into_iter().chain(mcs_topics.iter().map(|topic| topic.bucket.as_str())) {
-        if !buckets.iter().any(|known| known == name) {
-            buckets.push(name.to_owned());
-        }
-    }
-    buckets
-}
-
-/// The buckets whose events are accepted; empty is any. MCS topics are a list of their own, so that alone they narrow nothing else.
-fn accepted(
-    allowed: Vec<String>,
-    about: Vec<String>,
-    has_bucket: bool,
-    listing: Option<&ListingConfig>,
-) -> Vec<String> {
-    match listing {
-        _ if !allowed.is_empty() => allowed,
-        Some(listing) if listing.kind == ListingKind::Poll => listing.buckets.clone(),
-        _ if has_bucket => about,
-        _ => Vec::new(),
-    }
 }
 
 fn warn(
@@ -411,22 +375,6 @@ fn region(text: &str) -> Result<String, Wrong> {
     }
 }
 
-pub(super) fn bucket(text: &str) -> Result<(), Wrong> {
-    // Old buckets have upper case and underscores, and other stores have rules of their own: this only catches what no bucket can be.
-    let fits = text.len() <= 255 && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_'));
-    if fits {
-        Ok(())
-    } else {
-        wrong(format!("{} is not a bucket's name", quote(text)), "use the name alone, without s3:// and path")
-    }
-}
-
-fn buckets(text: &str) -> Result<Vec<String>, Wrong> {
-    let buckets = list(text);
-    buckets.iter().try_for_each(|name| bucket(name))?;
-    Ok(buckets)
-}
-
 fn any_number(text: &str) -> Result<u64, Wrong> {
     number(text, 0, i64::MAX.unsigned_abs())
 }
@@ -436,11 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_and_regions_that_cannot_be_are_refused() {
-        assert!(bucket("my.Bucket_1-x").is_ok());
-        for bad in ["s3://b", "b/c", "a b"] {
-            assert!(bucket(bad).is_err(), "{bad}");
-        }
+    fn regions_that_cannot_be_are_refused() {
         assert!(region("eu-central-1").is_ok());
         assert!(region("EU (Frankfurt)").is_err());
     }

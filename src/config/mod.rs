@@ -4,6 +4,7 @@
 //! environment. Every problem is found before any is reported, each by the name under which the operator set it, and no
 //! secret is ever part of a message.
 
+mod buckets;
 mod callback;
 mod delivery;
 mod document;

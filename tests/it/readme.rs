@@ -109,6 +109,8 @@ fn load(settings: &[(String, String)]) -> Config {
     config::load(&env).unwrap_or_else(|problems| panic!("{env:?}: {problems:?}"))
 }
 
+// Without the feature, listings and queues are refused.
+#[cfg(feature = "aws")]
 #[test]
 fn the_sample_environment_can_be_used_as_it_is_and_with_everything_in_it_turned_on() {
     let sample = page("examples/env.sample");
@@ -118,6 +120,8 @@ fn the_sample_environment_can_be_used_as_it_is_and_with_everything_in_it_turned_
     assert_eq!(everything.instances.len(), 2);
 }
 
+// Without the feature, listings and queues are refused.
+#[cfg(feature = "aws")]
 #[test]
 fn the_instance_documents_load() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,7 +2,9 @@
 
 mod document;
 mod environment;
+mod fetching;
 mod secrets;
+mod ways;
 
 use std::collections::BTreeMap;
 

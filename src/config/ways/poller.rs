@@ -1,6 +1,6 @@
 //! `event.poller.configuration`: our keys, alone or within one resource as Cloud Elements nests theirs (`cloud-elements.md` 3).
 
-use crate::config::instance;
+use crate::config::buckets;
 use crate::config::json::Json;
 use crate::config::problem::{clean, quote};
 use crate::config::text::{Wrong, wrong};
@@ -127,7 +127,7 @@ fn member(key: &str, value: &Json, found: &mut Poller) -> Result<bool, Wrong> {
     match key {
         "bucket" => {
             let names = strings(key, value)?;
-            if let Some(name) = names.iter().find(|name| instance::bucket(name).is_err() || name.is_empty()) {
+            if let Some(name) = names.iter().find(|name| buckets::check(name).is_err()) {
                 return wrong(
                     format!("{} is not a bucket's name", quote(name)),
                     "use the name alone, without s3:// and path",

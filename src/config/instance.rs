@@ -201,6 +201,14 @@ fn build(
         reader.read("filemanagement.provider.bucket_name", |text| buckets::check(text).map(|()| text.to_owned()));
     let allowed = buckets::allowed(&mut reader, &shared.buckets);
     let about = buckets::about(&allowed, bucket.as_deref(), &mcs_topics);
+    for topic in mcs_topics.iter().filter(|topic| !about.contains(&topic.bucket)) {
+        warnings.push(format!(
+            "{} does not allow the bucket {} of {}: its events are dropped",
+            reader.values.label(buckets::BUCKETS),
+            quote(&topic.bucket),
+            reader.values.label(MCS_TOPICS)
+        ));
+    }
     let asked = ways::Asked { polling, push, allowed: &allowed, buckets: &about };
     let listing = ways::listing(&mut reader, &asked, warnings);
     let listed = listing.as_ref().and_then(|listing| listing.buckets.first());

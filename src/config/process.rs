@@ -4,8 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
-
 use super::callback::http_url;
 use super::network::is_acceptable_endpoint;
 use super::problem::{quote, quote_url};
@@ -36,7 +34,13 @@ pub(super) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Confi
     if listen == admin_listen && listen.port() != 0 {
         reader.refuse("POSTERN_ADMIN_LISTEN", "is the address of POSTERN_LISTEN", "use another port for one of them");
     }
-    let public_url = reader.read("POSTERN_PUBLIC_URL", public_url);
+    let public_url = reader.read("POSTERN_PUBLIC_URL", http_url);
+    if public_url.as_ref().is_some_and(|url| url.path() != "/") {
+        warnings.push(
+            "POSTERN_PUBLIC_URL has a path: what leads to this sidecar must remove it, since the sidecar answers at /sns, /mcs/ and /s3/"
+                .to_owned(),
+        );
+    }
     Config {
         listen,
         tls: tls(reader, warnings),
@@ -337,10 +341,6 @@ fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().or_else(|_| {
         wrong(format!("{} is not an address with a port", quote(text)), "use one such as 0.0.0.0:8443 or [::]:8443")
     })
-}
-
-fn public_url(text: &str) -> Result<Url, Wrong> {
-    http_url(text)
 }
 
 fn ranges(text: &str) -> Result<Vec<Cidr>, Wrong> {

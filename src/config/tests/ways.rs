@@ -45,6 +45,9 @@ fn an_instance_needs_one_way_in_and_any_will_do() {
     let both =
         waiting(&[("EVENT_SNS_TOPIC_ARN", ARN), ("POSTERN_MCS_TOPICS", MCS), ("POSTERN_MCS_SECRET", SECRET), PUBLIC]);
     assert_eq!((&*instance(&both).name, &*instance(&both).element_key), ("uploads", "amazons3"));
+    let mut narrowed = both.clone();
+    narrowed.insert("POSTERN_BUCKETS".into(), "uploads".into());
+    assert!(warns(&good(&narrowed), "POSTERN_BUCKETS does not allow the bucket \"photos\" of POSTERN_MCS_TOPICS"));
     assert!(instance(&both).buckets.is_empty(), "the MCS bucket narrows nothing that comes from SNS");
 }
 
@@ -210,6 +213,18 @@ fn documents_hold_their_own_ways_in() {
     assert_eq!(one(&map).advice, "did you mean POSTERN_RECONCILE?");
     let (_folder, map) = with_document(&document(""), &[CALLBACK, ("POSTERN_RECONCILE", "1h")]);
     assert!(warns(&good(&map), "POSTERN_RECONCILE has no effect"));
+}
+
+#[test]
+fn a_document_that_cannot_be_read_is_one_problem() {
+    let (_folder, map) = with_document("{", &[CALLBACK, ("POSTERN_MCS_SECRET", SECRET), PUBLIC]);
+    refused(&map, "a.json", "too early");
+}
+
+#[test]
+fn a_public_url_with_a_path_is_a_warning() {
+    assert!(warns(&good(&env(&[("POSTERN_PUBLIC_URL", "https://h/postern/")])), "POSTERN_PUBLIC_URL has a path"));
+    assert!(!warns(&good(&env(&[PUBLIC])), "has a path"));
 }
 
 #[test]

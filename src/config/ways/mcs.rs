@@ -63,6 +63,8 @@ pub(in crate::config) fn endpoints(
     let secrets = secrets(reader, SECRET, warnings);
     let set = [SECRET, URL].into_iter().find(|name| reader.values.is_set(name));
     match (set, accepted.first()) {
+        // A document that could not be read would perhaps have named some.
+        (Some(_), None) if reader.values.is_set("POSTERN_INSTANCES") && !reader.problems.is_empty() => {}
         (Some(set), None) => {
             let label = reader.values.label(set);
             reader.refuse(

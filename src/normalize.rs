@@ -19,10 +19,17 @@
 //! | 7 | one letter, telling which of the following comes: what tells this change from the next of the same object |
 //! | `S` | sequencer, as sent: where the dialect's kind is `aws` and one came |
 //! | `T` | eventTime and x-amz-request-id, as sent, two fields: otherwise, where there is at least one of them |
+//! | `L` | last-modified time and the beginning of the walk that saw the change first, both in decimal milliseconds, two fields: what a listing found |
 //! | `R` | the raw record: otherwise |
 //!
 //! The same change, announced again in another notification, has the same id; two changes that could be two have two ids. The
 //! lengths make the fields unambiguous whatever bytes they hold.
+//!
+//! What a listing finds has the walk in its id because an object can come back as it was: written, deleted and written again with
+//! the same content within the one second that LastModified resolves, or missing from one answer of a store that is eventually
+//! consistent. A page that is walked again after a crash belongs to the same walk, so its events have the same ids.
+
+mod listed;
 
 use std::time::Duration;
 
@@ -33,6 +40,8 @@ use crate::clock::UnixMillis;
 use crate::event::{Event, EventId, EventType, ObjectType, Origin, Sequencer};
 use crate::record::wire::is_deeper_than;
 use crate::record::{Dialect, MAX_DEPTH, Record};
+
+pub use listed::{Finding, Listed, listed};
 
 /// What is known about a record besides what it says.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +188,7 @@ fn event_type(name: &str) -> EventType {
 
 /// What tells a change from the next one of the same object and kind.
 enum Difference<'a> {
+    Listing(&'a str, &'a str),
     Raw(&'a str),
     Sequencer(&'a str),
     TimeAndRequest(&'a str, &'a str),
@@ -194,6 +204,7 @@ fn identity(common: [&str; 6], difference: &Difference<'_>) -> EventId {
     };
     common.into_iter().for_each(&mut field);
     match difference {
+        Difference::Listing(modified, seen) => ["L", modified, seen].into_iter().for_each(field),
         Difference::Raw(raw) => ["R", raw].into_iter().for_each(field),
         Difference::Sequencer(sequencer) => ["S", sequencer].into_iter().for_each(field),
         Difference::TimeAndRequest(time, request) => ["T", time, request].into_iter().for_each(field),

@@ -4,6 +4,7 @@
 //! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
 
 mod check;
+pub mod listing;
 pub mod sqs;
 
 use std::fmt;

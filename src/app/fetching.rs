@@ -49,6 +49,7 @@ impl Fetching {
 /// [`BadAuthorities`] when `extra_ca_pem` holds something else than certificates.
 pub(super) fn all(config: &Config, extra_ca_pem: &[Vec<u8>], shared: &Shared) -> Result<Vec<Fetching>, BadAuthorities> {
     let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
+    let snapshots = Arc::new(listing::Snapshots::new(&config.data_dir));
     let mut all = Vec::new();
     for instance in config.instances.iter().filter(|instance| instance.enabled) {
         if instance.sqs.is_none() && instance.listing.is_none() {
@@ -74,7 +75,7 @@ pub(super) fn all(config: &Config, extra_ca_pem: &[Vec<u8>], shared: &Shared) ->
                 config: listing.clone(),
                 aws,
                 s3: config.s3.clone(),
-                data_dir: config.data_dir.clone(),
+                snapshots: Arc::clone(&snapshots),
                 desk: Arc::clone(&shared.desk),
                 clock: Arc::clone(&shared.clock),
                 metrics: shared.metrics.clone(),

@@ -273,7 +273,7 @@ pub(super) fn announce(
     );
 }
 
-/// Keeps the condition `store` true.
+/// Keeps the conditions `store`, `queue` and `dead letters` true.
 pub(super) async fn watch_store(
     queue: Arc<Embedded>,
     bounds: QueueConfig,
@@ -292,6 +292,10 @@ pub(super) async fn watch_store(
             Some(error) => health.blocked("store", error.to_string()),
         }
         // Refusing keeps nobody from delivering what is owed, and SNS tries again: the sidecar stays ready.
+        match filling(stats.owed_bytes, bounds.max_bytes, "POSTERN_QUEUE_MAX_BYTES") {
+            None => health.ok("queue", "there is room"),
+            Some(full) => health.degraded("queue", format!("{full}: see what keeps the callback from taking events")),
+        }
         match filling(stats.dead_bytes, bounds.dead_max_bytes, "POSTERN_DEAD_MAX_BYTES") {
             None => health.ok("dead letters", "there is room"),
             Some(full) => health.degraded("dead letters", format!("{full}: replay or discard some")),

@@ -78,6 +78,10 @@ pub struct Metrics {
     pub dead: Family<OfInstance, Gauge>,
     /// Bytes of dead letters.
     pub dead_bytes: Family<OfInstance, Gauge>,
+    /// Bytes that may be owed, `POSTERN_QUEUE_MAX_BYTES`.
+    pub max_bytes: Gauge,
+    /// Bytes of dead letters that may be kept, `POSTERN_DEAD_MAX_BYTES`.
+    pub dead_max_bytes: Gauge,
     /// Bytes of the store's files.
     pub store_bytes: Gauge,
     /// 1 while the store refuses work.
@@ -147,6 +151,8 @@ impl Metrics {
             oldest_owed_seconds: Family::default(),
             dead: Family::default(),
             dead_bytes: Family::default(),
+            max_bytes: Gauge::default(),
+            dead_max_bytes: Gauge::default(),
             store_bytes: Gauge::default(),
             store_refusing: Gauge::default(),
             commit_seconds: seconds(),
@@ -184,6 +190,8 @@ impl Metrics {
         r.register("queue_oldest_owed_seconds", "Age of the oldest delivery owed", m.oldest_owed_seconds.clone());
         r.register("queue_dead", "Dead letters kept", m.dead.clone());
         r.register("queue_dead_bytes", "Bytes of dead letters kept", m.dead_bytes.clone());
+        r.register("queue_max_bytes", "Bytes that may be owed", m.max_bytes.clone());
+        r.register("queue_dead_max_bytes", "Bytes of dead letters that may be kept", m.dead_max_bytes.clone());
         r.register("store_bytes", "Bytes of the store's files", m.store_bytes.clone());
         r.register("store_refusing", "Whether the store refuses work", m.store_refusing.clone());
         r.register("store_commit_duration_seconds", "Time of a durable commit", m.commit_seconds.clone());

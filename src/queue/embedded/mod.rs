@@ -134,6 +134,11 @@ pub fn open(
         #[cfg(test)]
         faults: failure::Faults::default(),
     });
+    let bounds =
+        [(&shared.metrics.max_bytes, config.max_bytes), (&shared.metrics.dead_max_bytes, config.dead_max_bytes)];
+    for (gauge, bytes) in bounds {
+        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
     let (sender, receiver) = mpsc::channel(WAITING);
     writer::start(Arc::clone(&shared), held, limits, receiver, sender.downgrade())?;
     let volatile = volatile_filesystem(data_dir);

@@ -51,6 +51,31 @@ async fn dead_letters_at_their_bound_close_the_intake_until_there_is_room() {
     stand.delivered(&["after"]).await;
 }
 
+/// Hard case 16. The alarm rings before what is owed reaches its bound (once it was silent until everything was refused), and the
+/// bounds stand beside the numbers in the metrics, so that an alert needs no copy of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_nears_its_bound_with_an_alarm_while_it_is_still_taken() {
+    let stand = Stand::start(&[("POSTERN_QUEUE_MAX_BYTES", "16KiB"), ("POSTERN_DEAD_MAX_BYTES", "32KiB")]).await;
+    stand.app.always(Behaviour::Status(503));
+    let metrics = get(stand.admin, "/metrics").await.expect("an answer").body;
+    for line in ["postern_queue_max_bytes 16384", "postern_queue_dead_max_bytes 32768"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+    let degraded = async |stand: &Stand| {
+        let ready = get(stand.admin, "/ready").await.expect("an answer");
+        ready.status == 200 && ready.body.contains("more than 80 % of POSTERN_QUEUE_MAX_BYTES")
+    };
+    assert!(!degraded(&stand).await);
+    let mut accepted = 0;
+    while stand.notify(&[created(&format!("k{accepted}"))]).await == 200 {
+        accepted += 1;
+        assert!(accepted < 100, "16 KiB hold no 100 events\n{}", stand.log());
+    }
+    stand.eventually("an alarm", degraded).await;
+    stand.app.always(Behaviour::Status(200));
+    stand.eventually("the end of it", async |stand| !degraded(stand).await).await;
+}
+
 /// Hard case 17. What was seen is remembered over a crash: neither the same message nor the same event in another message comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_seen_is_remembered_after_a_crash() {

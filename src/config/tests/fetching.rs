@@ -14,10 +14,6 @@ fn polling(pairs: &[(&str, &str)]) -> Map {
     map
 }
 
-fn listing(map: &Map) -> ListingConfig {
-    good(map).instances[0].listing.clone().expect("a listing")
-}
-
 /// One problem, of the setting `name` and with `words`.
 #[track_caller]
 fn refused(map: &Map, name: &str, words: &str) {
@@ -36,6 +32,10 @@ fn a_build_without_aws_says_so() {
 #[cfg(feature = "aws")]
 mod with_aws {
     use super::*;
+
+    fn of(map: &Map) -> ListingConfig {
+        good(map).instances[0].listing.clone().expect("a listing")
+    }
 
     #[test]
     fn a_queue_is_drained_by_one_instance() {
@@ -78,10 +78,7 @@ mod with_aws {
         );
         assert_eq!((listing.page_size, listing.emit_initial, listing.prefixes.len()), (1000, false, 0));
         let quick = polling(&[BUCKET, ("event.poller.refresh_interval", "30s"), ("POSTERN_POLL_INITIAL", "emit")]);
-        assert_eq!(
-            (super::listing(&quick).every, super::listing(&quick).emit_initial),
-            (Duration::from_secs(30), true)
-        );
+        assert_eq!((of(&quick).every, of(&quick).emit_initial), (Duration::from_secs(30), true));
         refused(&polling(&[BUCKET, ("event.poller.refresh_interval", "0")]), "refresh_interval", "1 to 10080");
     }
 
@@ -126,7 +123,7 @@ mod with_aws {
         let in_document = r#"{"name": "n", "configuration": {"event.notification.enabled": true, "event.vendor.type": "Polling",
             "event.poller.refresh_interval": 5, "event.poller.configuration": {"bucket": "b"}}}"#;
         let (_folder, map) = with_document(in_document, &[CALLBACK]);
-        assert_eq!((listing(&map).buckets, listing(&map).every), (vec!["b".to_owned()], Duration::from_secs(300)));
+        assert_eq!((of(&map).buckets, of(&map).every), (vec!["b".to_owned()], Duration::from_secs(300)));
     }
 
     #[test]
@@ -145,7 +142,7 @@ mod with_aws {
             ("POSTERN_MCS_URL", "https://h/0123456789abcdefg"),
         ]);
         mcs.remove("EVENT_SNS_TOPIC_ARN");
-        assert_eq!(super::listing(&mcs).buckets, ["photos", "scans"]);
+        assert_eq!(of(&mcs).buckets, ["photos", "scans"]);
     }
 
     #[test]

@@ -56,6 +56,20 @@ fn no_secret_is_printed_in_any_problem() {
     let (_folder, map) = with_document(&document(extra), &[CALLBACK]);
     let problems = lines(&bad(&map));
     assert!(!problems.contains("hunter2"), "{problems}");
+    let extra = ", \"POSTERN_S3HTTP_SECRET\": [\"hunter2\", \"hunter2a\", \"hunter2b\"], \"POSTERN_S3HTTP_AUTH\": \"hunter2: hunter2\\n\"";
+    let (_folder, map) = with_document(&document(extra), &[CALLBACK]);
+    let problems = lines(&bad(&map));
+    assert!(problems.contains("POSTERN_S3HTTP_SECRET") && !problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn what_a_request_proves_itself_by_is_in_no_warning() {
+    let auths = ["hunter2", "Basic hunter2:hunter2", "X-Token: hunter2", "opaqueData=hunter2", "Custom hunter2"];
+    for auth in auths {
+        let config = good(&env(&[("POSTERN_S3HTTP_SECRET", "hunter2"), ("POSTERN_S3HTTP_AUTH", auth)]));
+        assert!(warns(&config, "shorter than 16"));
+        assert!(!format!("{config:?}").contains("hunter2"), "{auth}: {config:?}");
+    }
 }
 
 #[test]

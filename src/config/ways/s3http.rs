@@ -134,6 +134,16 @@ fn auth(text: &str, shape: Shape) -> Result<S3HttpAuth, Wrong> {
         };
     }
     let Some((first, rest)) = text.split_once(' ') else {
+        // `X-Api-Key:value` is a header whose blank was forgotten rather than a token.
+        if text
+            .split_once(':')
+            .is_some_and(|(name, _)| name.contains('-') && HeaderName::from_bytes(name.as_bytes()).is_ok())
+        {
+            return wrong(
+                "could be a header or a token with a colon",
+                "write a blank behind the colon of a header, or Bearer before a token",
+            );
+        }
         // MinIO's own rule for one word (`s3-dialects.md` 2.1).
         return Ok(S3HttpAuth::Authorization(Secret::new(format!("Bearer {text}"))));
     };
@@ -225,6 +235,7 @@ mod tests {
             ("hunter2\nx", Shape::Records),
             ("hunter2 é", Shape::Records),
             ("hunter2 x", Shape::B2),
+            ("X-Api-Key:hunter2", Shape::Records),
             ("opaqueData=hunter2", Shape::EventBridge),
             ("opaqueData=", Shape::Records),
         ] {

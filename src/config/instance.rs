@@ -78,20 +78,16 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
     let mut mcs_topics: Vec<String> = mcs_label(env).into_iter().collect();
     // A vendor type that is no choice counts as well, so that it is looked at.
     let polls = env.get(VENDOR).is_some_and(|given| vendor(&given.text) != Ok(false));
-    if polls || PUSH.iter().any(|name| env.is_set(name)) {
+    // Without documents the environment's own is meant, whatever it lacks: all that is wrong with it is said at once.
+    if polls || PUSH.iter().any(|name| env.is_set(name)) || !env.is_set("POSTERN_INSTANCES") {
         let id = id.and_then(|id| u32::try_from(id).ok());
         let draft = Draft { values: env.clone(), name, tags, enabled_by_default: true, id };
         let made = build(&draft, delivery.as_ref(), &shared, problems, warnings);
         found.extend(made.map(|made| (String::new(), made)));
-    } else if env.is_set("POSTERN_INSTANCES") {
+    } else {
         let idle: Vec<String> = own().filter(|name| env.is_set(name)).map(|name| env.label(name)).collect();
         if !idle.is_empty() {
             warnings.push(format!("{} has no effect: the environment sets no way in of its own", idle.join(", ")));
-        }
-    } else {
-        no_way_in(&mut reader_of(env, problems), "and neither is POSTERN_INSTANCES nor another way in");
-        if !env.is_set(CALLBACK) {
-            reader_of(env, problems).refuse(CALLBACK, "is not set", "set the URL at which the app takes events");
         }
     }
     if let Some(given) = env.get("POSTERN_INSTANCES") {
@@ -132,7 +128,7 @@ fn mcs_label(values: &Values) -> Option<String> {
 }
 
 /// Nothing would ever come in. Reconciliation is no way in by itself: without push it would send everything 15 minutes late.
-fn no_way_in(reader: &mut Reader<'_>, besides: &str) {
+fn no_way_in(reader: &mut Reader<'_>, is_own: bool) {
     if reader.values.is_set(RECONCILE) {
         reader.refuse(
             RECONCILE,
@@ -140,7 +136,8 @@ fn no_way_in(reader: &mut Reader<'_>, besides: &str) {
             "to learn of changes by listing alone, set event.vendor.type=polling and event.poller.refresh_interval instead",
         );
     } else {
-        reader.refuse(TOPIC, format!("is not set, {besides}, so that nothing would be accepted"), ANY_WAY);
+        let others = if is_own { "another way in, nor POSTERN_INSTANCES" } else { "another way in" };
+        reader.refuse(TOPIC, format!("is not set, and neither is {others}: nothing would be accepted"), ANY_WAY);
     }
 }
 
@@ -190,8 +187,9 @@ fn build(
     let enabled = flag(&mut reader, "event.notification.enabled").unwrap_or(draft.enabled_by_default);
     let push = PUSH.into_iter().find(|name| values.is_set(name));
     let vendor_refused = values.is_set(VENDOR) && vendor_type.is_none();
-    if enabled && push.is_none() && !polling && !vendor_refused {
-        no_way_in(&mut reader, "and neither is another way in");
+    let is_own = values.place.is_empty();
+    if (enabled || is_own) && push.is_none() && !polling && !vendor_refused {
+        no_way_in(&mut reader, is_own);
     }
     let topics = topics(&mut reader);
     let mcs_topics = ways::mcs_topics(&mut reader);

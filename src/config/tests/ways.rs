@@ -52,6 +52,13 @@ fn an_instance_needs_one_way_in_and_any_will_do() {
 }
 
 #[test]
+fn what_else_is_wrong_is_said_where_nothing_comes_in() {
+    let problems = bad(&waiting(&[("POSTERN_S3HTTP_PRESET", "mino"), ("event.notification.enabled", "false")]));
+    let names: Vec<&str> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(names, ["POSTERN_S3HTTP_PRESET", "POSTERN_S3HTTP_SECRET", "event.sns.topic.arn"]);
+}
+
+#[test]
 fn reconciliation_alone_is_no_way_in() {
     let alone = [("POSTERN_RECONCILE", "1h"), ("filemanagement.provider.bucket_name", "b")];
     refused(&waiting(&alone), "POSTERN_RECONCILE", "event.vendor.type=polling");

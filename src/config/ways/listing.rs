@@ -139,9 +139,7 @@ fn poll(reader: &mut Reader<'_>, asked: &Asked<'_>, warnings: &mut Vec<String>) 
 fn push(reader: &mut Reader<'_>, asked: &Asked<'_>, every: Option<Duration>) -> Option<ListingConfig> {
     if asked.buckets.is_empty() {
         // Without push it is refused already.
-        if asked.push.is_none() {
-            return None;
-        }
+        asked.push?;
         reader.refuse(
             RECONCILE,
             "is set, but no bucket is named that could be listed",

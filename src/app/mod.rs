@@ -157,7 +157,7 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
             Arc::clone(&clock),
         ))
     });
-    let secret_routes = parts::secret_routes(&config, &desk, &clock);
+    let secret_routes = parts::secret_routes(&config, &desk, &clock, source.as_ref());
     #[cfg(feature = "aws")]
     let fetching = fetching::all(
         &config,

@@ -201,6 +201,7 @@ pub(super) fn secret_routes(
     config: &Config,
     desk: &Arc<Desk>,
     clock: &Arc<dyn Clock>,
+    sns: Option<&Arc<SnsSource>>,
 ) -> Vec<(Secret, Arc<dyn Source>)> {
     let mut routes: Vec<(Secret, Arc<dyn Source>)> = Vec::new();
     for endpoint in &config.mcs {
@@ -211,8 +212,11 @@ pub(super) fn secret_routes(
     }
     for instance in &config.instances {
         let Some(s3http) = &instance.s3http else { continue };
-        let source: Arc<dyn Source> =
-            Arc::new(S3HttpSource::new(s3http.clone(), Arc::clone(instance), Arc::clone(desk), Arc::clone(clock)));
+        let mut source = S3HttpSource::new(s3http.clone(), Arc::clone(instance), Arc::clone(desk), Arc::clone(clock));
+        if let Some(sns) = sns {
+            source = source.confirmed_by(Arc::clone(sns) as Arc<dyn Source>);
+        }
+        let source: Arc<dyn Source> = Arc::new(source);
         for secret in &s3http.secrets {
             routes.push((Secret::new(format!("/s3/{}", secret.expose())), Arc::clone(&source)));
         }

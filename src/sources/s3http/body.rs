@@ -23,6 +23,9 @@ pub enum Refused {
     BadJson,
     /// A member stands twice or is of another type, so that two readers could understand two things: 400.
     BadShape,
+    /// SNS asks to confirm a subscription or tells of its end, signed as at `/sns`, whose source may judge it: a raw delivery
+    /// begins so. 403 where nobody does.
+    Confirmation,
     /// A message of Amazon SNS, whose signature `/sns` checks: 403.
     Envelope,
     /// A handshake of MCS S3, which has its own route: 403.
@@ -37,7 +40,7 @@ impl Refused {
         match self {
             Self::BadJson => "bad_json",
             Self::BadShape => "bad_shape",
-            Self::Envelope => "envelope",
+            Self::Confirmation | Self::Envelope => "envelope",
             Self::Handshake => "handshake",
             Self::NotS3 => "not_s3",
         }
@@ -46,7 +49,7 @@ impl Refused {
     /// The answer's status.
     pub fn status(self) -> u16 {
         match self {
-            Self::Envelope | Self::Handshake => 403,
+            Self::Confirmation | Self::Envelope | Self::Handshake => 403,
             Self::BadJson | Self::BadShape | Self::NotS3 => 400,
         }
     }
@@ -54,9 +57,10 @@ impl Refused {
     /// What the operator should do, where that is plain.
     pub fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Envelope => Some(
-                "an SNS message came to /s3: subscribe the topic to /sns, where its signature is checked, or switch raw message \
-                 delivery on for this subscription and set POSTERN_S3HTTP_PRESET=sns-raw",
+            Self::Confirmation | Self::Envelope => Some(
+                "an SNS message came to /s3: subscribe the topic to /sns, where its signature is checked; or, for raw delivery, set \
+                 POSTERN_S3HTTP_PRESET=sns-raw, name the topic in event.sns.topic.arn so that its confirmation is answered, and \
+                 switch raw message delivery on for this subscription",
             ),
             Self::Handshake => {
                 Some("an MCS S3 handshake came to /s3: use the URL /mcs/<POSTERN_MCS_SECRET> in the bucket's webhook")
@@ -98,14 +102,14 @@ struct Foreign<'a> {
 
 fn foreign(text: &str) -> Refused {
     let Ok(Object(members)) = serde_json::from_str::<Object<Foreign<'_>>>(text) else { return Refused::NotS3 };
-    let kind = members.r#type.text();
     let signed = [members.signature, members.signing_cert_url, members.subscribe_url];
-    if signed.into_iter().any(|member| member.text().is_some()) {
-        return Refused::Envelope;
-    }
-    match (kind.as_deref(), members.topic_arn.text()) {
-        (Some("SubscriptionConfirmation"), Some(topic)) if topic.contains('|') => Refused::Handshake,
-        (Some("Notification" | "SubscriptionConfirmation" | "UnsubscribeConfirmation"), _) => Refused::Envelope,
+    let is_signed = signed.into_iter().any(|member| member.text().is_some());
+    let is_mcs = members.topic_arn.text().is_some_and(|topic| topic.contains('|'));
+    match members.r#type.text().as_deref() {
+        Some("SubscriptionConfirmation") if is_mcs && !is_signed => Refused::Handshake,
+        Some("SubscriptionConfirmation" | "UnsubscribeConfirmation") => Refused::Confirmation,
+        Some("Notification") => Refused::Envelope,
+        _ if is_signed => Refused::Envelope,
         _ => Refused::NotS3,
     }
 }

@@ -1,9 +1,11 @@
 //! What a request must carry: right, wrong, missing and doubled; and that nothing signed is ever taken unsigned.
 
+use postern::simulator::dice::Dice;
 use serde_json::{Value, json};
 
 use super::{SECRET, created, metric, path, post, prepare, send, stand};
 use crate::attacks::bench::Message;
+use crate::hard_cases::stand::Stand;
 
 /// Statuses of requests with these header lines.
 async fn statuses(auth: &str, body: &Value, lines: &[&[&str]]) -> Vec<u16> {
@@ -185,4 +187,23 @@ async fn an_instance_that_is_off_takes_nothing() {
     let stand = stand(&[("EVENT_NOTIFICATION_ENABLED", "false")]).await;
     assert_eq!(send(&stand, &[], &created("a")).await, 403, "{}", stand.log());
     assert!(stand.rows(&[]).await.is_empty());
+}
+
+/// A subscription with raw delivery begins with a confirmation that is not raw and comes to the same URL: it was refused there, and
+/// no such subscription could ever be confirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_confirmation_of_a_raw_subscription_is_judged_as_at_its_own_route() {
+    let settings = [("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_PRESET", "sns-raw")];
+    let stand = Stand::start(&settings).await;
+    let confirmation = stand.simulator.subscription_confirmation(&mut Dice::new());
+    let forged = confirmation.to_body().replacen("SubscriptionConfirmation", "UnsubscribeConfirmation", 1);
+    assert_eq!(post(&stand, &path(), &[], forged.as_bytes()).await.status, 403, "{}", stand.log());
+    let signed = stand.envelope(&[crate::hard_cases::stand::created("k")]).to_body();
+    assert_eq!(post(&stand, &path(), &[], signed.as_bytes()).await.status, 403, "a notification belongs to /sns");
+    assert!(stand.simulator.confirmed().is_empty());
+    assert_eq!(post(&stand, &path(), &[], confirmation.to_body().as_bytes()).await.status, 200, "{}", stand.log());
+    stand.eventually("it is confirmed", async |stand| !stand.simulator.confirmed().is_empty()).await;
+    let headers = format!("x-amz-sns-rawdelivery: true\r\nx-amz-sns-topic-arn: {}", stand.simulator.topic_arn());
+    assert_eq!(send(&stand, &[&headers], &created("k")).await, 200);
+    stand.delivered(&["k"]).await;
 }

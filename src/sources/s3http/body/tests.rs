@@ -72,12 +72,19 @@ fn a_message_of_a_signed_dialect_is_refused_by_its_name_under_every_shape() {
     let typeless = r#"{"Message":"{\"Records\":[]}","Signature":"s"}"#;
     let mcs = r#"{"Timestamp":"2019-12-26T19:29:12+03:00","Type":"SubscriptionConfirmation","Message":"m","TopicArn":"mcs2883541269|bucketA|s3:ObjectCreated:Put","SignatureVersion":1,"Token":"t"}"#;
     for shape in [Shape::B2, Shape::EventBridge, Shape::Records] {
-        for text in [notification, confirm, stripped, typeless] {
+        for text in [notification, stripped, typeless] {
             assert_eq!(refused(shape, text), Refused::Envelope, "{shape:?} {text}");
         }
+        assert_eq!(refused(shape, confirm), Refused::Confirmation, "{shape:?}");
+        let ended = confirm.replace("SubscriptionC", "UnsubscribeC");
+        assert_eq!(refused(shape, &ended), Refused::Confirmation, "{shape:?}");
+        let barred = confirm.replace("us-east-1:1:t", "us-east-1:1:t|x");
+        assert_eq!(refused(shape, &barred), Refused::Confirmation, "a bar makes no handshake of it");
         assert_eq!(refused(shape, mcs), Refused::Handshake, "{shape:?}");
     }
-    assert_eq!((Refused::Envelope.status(), Refused::Handshake.status()), (403, 403));
+    for refused in [Refused::Confirmation, Refused::Envelope, Refused::Handshake] {
+        assert_eq!(refused.status(), 403);
+    }
     assert!(Refused::Envelope.advice().expect("advice").contains("/sns"));
 }
 

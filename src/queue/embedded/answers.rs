@@ -1,6 +1,6 @@
 //! What follows from a commit: windows, further steps of long operations, answers.
 
-use super::apply::{Done, End};
+use super::apply::{Done, End, Ending};
 use super::failure::Kept;
 use super::inspect::failed;
 use super::ops::{Note, Op, Sweep};
@@ -31,7 +31,7 @@ impl Store<'_> {
                     let superseded = state.finish(settlement.token, effect);
                     drop(state);
                     if let Some(slot) = slot {
-                        self.superseded.extend(superseded.into_iter().map(|item| (slot, item)));
+                        self.ending.extend(superseded.into_iter().map(|item| Ending::superseded(slot, item)));
                         if !woken.contains(&slot) {
                             woken.push(slot);
                         }
@@ -109,7 +109,7 @@ impl Store<'_> {
             for seq in claimed {
                 owed += u64::from(!self.sql.is_owed.exists([seq.cast_signed()])?);
             }
-            self.superseded.retain(|(other, _)| *other != slot);
+            self.ending.retain(|one| one.slot != slot);
             if let Some(window) = self.shared.state().window(slot) {
                 window.reset(owed);
             }

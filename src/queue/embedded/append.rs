@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::apply::{Done, End};
+use super::apply::{Done, End, Ending};
 use super::ops::{NewRow, Prepared};
 use super::writer::Store;
 use crate::clock::UnixMillis;
@@ -228,7 +228,7 @@ impl Store<'_> {
                 replayed: false,
             };
             let superseded = window.append(item, new.last, new.behind);
-            self.superseded.extend(superseded.map(|item| (row.slot, *item)));
+            self.ending.extend(superseded.map(|item| Ending::superseded(row.slot, *item)));
             if !woken.contains(&row.slot) {
                 woken.push(row.slot);
             }

@@ -26,6 +26,21 @@ pub(super) enum Done {
     Discarded(u64, Option<u64>, Vec<usize>, Vec<End>),
 }
 
+/// What ends with the next transaction without an attempt.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) slot: usize,
+    pub(super) item: Item,
+    /// Why it cannot be read; otherwise it is superseded.
+    pub(super) damaged: Option<String>,
+}
+
+impl Ending {
+    pub(super) fn superseded(slot: usize, item: Item) -> Self {
+        Self { slot, item, damaged: None }
+    }
+}
+
 /// A delivery that ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
@@ -79,8 +94,7 @@ impl Store<'_> {
             let seq = item.owed.seq.cast_signed();
             match &settlement.outcome {
                 Outcome::Delivered => {
-                    let log: Option<Option<String>> =
-                        self.sql.remove_owed.query_row([seq], |row| row.get(0)).optional()?;
+                    let log = self.sql.remove_owed.query_row([seq], |row| Ok(rows::log(row, 0))).optional()?;
                     if let Some(log) = log {
                         let log = rows::add_attempt(log.as_deref(), attempt);
                         self.end(slot, item, State::Delivered, settlement.at, attempts, None, log.as_deref())?;
@@ -119,8 +133,30 @@ impl Store<'_> {
         Ok(Done::Settled(effect, ends))
     }
 
+    /// Ends what is superseded or damaged. What is left of a damaged row is kept in a form that can be read.
+    pub(super) fn end_unattempted(&mut self, ending: &Ending, now: UnixMillis) -> rusqlite::Result<Option<End>> {
+        let Ending { slot, item, damaged } = ending;
+        let (state, reason) = match damaged {
+            None => (State::Superseded, "a newer event of the same object was delivered".to_owned()),
+            Some(why) => (State::Dead, format!("damaged: {why}")),
+        };
+        if !self.bury(*slot, item, state, now, item.attempts, &reason, None)? {
+            return Ok(None);
+        }
+        if damaged.is_some() {
+            // An event always has a JSON form; without it the row would stay as it was.
+            if let Ok(event) = serde_json::to_string(&item.owed.event) {
+                let (seq, at, size) = (item.owed.seq.cast_signed(), item.owed.accepted_at.0, item.size.cast_signed());
+                self.sql.mend_dead.execute(params![seq, &item.lane.0[..], event, at, size])?;
+            }
+            let (instance, seq) = (&*self.shared.names[*slot], item.owed.seq);
+            tracing::error!(instance, seq, reason, "an owed row cannot be read and is kept among the dead letters");
+        }
+        Ok(Some(End::of(self.ids[*slot], state)))
+    }
+
     fn log_with(&mut self, seq: i64, attempt: Option<&crate::queue::Attempt>) -> rusqlite::Result<Option<String>> {
-        let log: Option<Option<String>> = self.sql.log.query_row([seq], |row| row.get(0)).optional()?;
+        let log: Option<Option<String>> = self.sql.log.query_row([seq], |row| Ok(rows::log(row, 0))).optional()?;
         Ok(rows::add_attempt(log.flatten().as_deref(), attempt))
     }
 
@@ -191,7 +227,7 @@ impl Store<'_> {
         if moved == 0 {
             return Ok(false);
         }
-        let _: Option<Option<String>> = self.sql.remove_owed.query_row([seq], |row| row.get(0)).optional()?;
+        let _ = self.sql.remove_owed.query_row([seq], |row| Ok(rows::log(row, 0))).optional()?;
         let count = &mut self.counts[self.ids[slot]];
         count.change(-1, 0, 1, item.size.cast_signed());
         count.owed_bytes = count.owed_bytes.saturating_sub(item.size);

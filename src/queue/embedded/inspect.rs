@@ -107,7 +107,7 @@ impl Where {
     pub(super) fn of(filter: &Filter, before: Option<u64>, slim: bool) -> Self {
         let field = |column: &str, path: &str| match slim {
             true => column.to_owned(),
-            false => format!("json_extract(event, '$.{path}')"),
+            false => field_of(path),
         };
         let mut this = Self { sql: "1".to_owned(), values: Vec::new() };
         let mut and = |condition: String, value: Value| {
@@ -157,10 +157,20 @@ impl Where {
     }
 }
 
+/// A member of the event as SQL: empty in a row that cannot be read, which must not hide the others.
+fn field_of(path: &str) -> String {
+    format!("ifnull(CASE WHEN json_valid(event) THEN json_extract(event, '$.{path}') END, '')")
+}
+
+/// The members of the event that a listing and the slim history hold.
+pub(super) fn payload() -> String {
+    ["id", "bucket", "key", "event_name"].map(field_of).join(", ")
+}
+
 pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
     let limit = if filter.limit == 0 { 100 } else { filter.limit.min(10_000) };
     let mut found = Vec::new();
-    let payload = "json_extract(event, '$.id'), json_extract(event, '$.bucket'), json_extract(event, '$.key'), json_extract(event, '$.event_name')";
+    let payload = payload();
     let name = "(SELECT name FROM instances WHERE id = instance)";
     if filter.states.is_empty() || filter.states.contains(&State::Owed) {
         let narrowed = Where::of(filter, filter.before_seq, false);
@@ -208,12 +218,13 @@ fn select(
             bucket: row.get(4)?,
             key: row.get(5)?,
             event_name: row.get(6)?,
-            accepted_at: UnixMillis(row.get(7)?),
+            // Of a damaged row at least the rest is shown.
+            accepted_at: UnixMillis(row.get(7).unwrap_or_default()),
             ended_at: row.get::<_, Option<i64>>(8)?.map(UnixMillis),
-            next_at: row.get::<_, Option<i64>>(9)?.map(UnixMillis),
-            attempts: row.get(10)?,
+            next_at: row.get::<_, Option<i64>>(9).unwrap_or_default().map(UnixMillis),
+            attempts: row.get(10).unwrap_or_default(),
             reason: row.get(11)?,
-            log: row.get::<_, Option<String>>(12)?.map(|log| rows::attempts(&log)).unwrap_or_default(),
+            log: rows::log(row, 12).map(|log| rows::attempts(&log)).unwrap_or_default(),
         })
     })?;
     for row in rows {

@@ -2,7 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::rows;
+use super::apply::Ending;
+use super::rows::{self, Damaged};
 use super::writer::Store;
 use crate::clock::UnixMillis;
 use crate::queue::state::{Admission, Item, LaneKey, LaneRows};
@@ -48,7 +49,7 @@ impl Store<'_> {
             .sql
             .fresh
             .query_map(params![id, after.cast_signed(), limit as i64], |row| {
-                Ok((row.get::<_, i64>(0)?, LaneKey(row.get(1)?)))
+                Ok((row.get::<_, i64>(0)?, rows::lane(row, 1)))
             })?
             .collect::<Result<Vec<_>, _>>()?;
         let mut cursor = after;
@@ -57,13 +58,14 @@ impl Store<'_> {
             let (resident, tail) = {
                 let mut state = self.shared.state();
                 let Some(window) = state.window(slot) else { return Ok(false) };
-                (window.is_resident(seq.cast_unsigned()), window.lane_tail(lane))
+                (window.is_resident(seq.cast_unsigned()), lane.map(|lane| (lane, window.lane_tail(&lane))))
             };
             let came_in = match tail {
                 _ if resident => true,
-                Some(true) => true,
-                Some(false) => self.admit(slot, *seq)?,
-                None => self.bring(slot, *lane)?,
+                Some((_, Some(true))) => true,
+                // A row without a lane is damaged, which its reading tells.
+                Some((_, Some(false))) | None => self.admit(slot, *seq)?,
+                Some((lane, None)) => self.bring(slot, lane)?,
             };
             if !came_in {
                 stopped = true;
@@ -86,21 +88,35 @@ impl Store<'_> {
         if self.is_ending(seq.cast_unsigned()) {
             return Ok(true);
         }
-        let Some(item) = self.sql.row.query_row([seq], rows::item).optional()? else { return Ok(true) };
+        let found = self.sql.row.query_row([seq], rows::item).optional()?;
+        let Some(item) = self.sound(slot, found).pop() else { return Ok(true) };
         let admission = self.shared.state().window(slot).map(|window| window.admit(item, None));
         Ok(match admission {
             Some(Admission::Full) => false,
             Some(Admission::Superseded(item)) => {
-                self.superseded.push((slot, *item));
+                self.ending.push(Ending::superseded(slot, *item));
                 true
             }
             _ => true,
         })
     }
 
-    /// Whether a row ends superseded with the next transaction.
+    /// The rows that can be read; the others end with the next transaction.
+    fn sound(&mut self, slot: usize, found: impl IntoIterator<Item = Result<Item, Damaged>>) -> Vec<Item> {
+        let mut items = Vec::new();
+        for row in found {
+            match row {
+                Ok(item) => items.push(item),
+                Err(Damaged { item, .. }) if self.is_ending(item.owed.seq) => {}
+                Err(Damaged { item, why }) => self.ending.push(Ending { slot, item, damaged: Some(why) }),
+            }
+        }
+        items
+    }
+
+    /// Whether a row ends with the next transaction.
     fn is_ending(&self, seq: u64) -> bool {
-        self.superseded.iter().any(|(_, item)| item.owed.seq == seq)
+        self.ending.iter().any(|one| one.item.owed.seq == seq)
     }
 
     /// Lanes that wait on disk for a retry that is due.
@@ -126,13 +142,22 @@ impl Store<'_> {
         let id = self.counts[self.ids[slot]].id;
         let mut found = self.sql.due.query([id])?;
         let mut lanes = Vec::new();
+        let mut broken = Vec::new();
+        let mut later = None;
         while let Some(row) = found.next()? {
-            let (lane, at) = (LaneKey(row.get(1)?), UnixMillis(row.get(2)?));
+            let (Some(lane), Ok(at)) = (rows::lane(row, 1), row.get(2).map(UnixMillis)) else {
+                broken.push(row.get(0)?);
+                if broken.len() >= LANES {
+                    break;
+                }
+                continue;
+            };
             if self.shared.state().window(slot).is_none_or(|window| window.lane_tail(&lane).is_some()) {
                 continue;
             }
             if at > now {
-                return Ok((lanes, Some(at)));
+                later = Some(at);
+                break;
             }
             if !lanes.contains(&lane) {
                 lanes.push(lane);
@@ -141,7 +166,11 @@ impl Store<'_> {
                 break;
             }
         }
-        Ok((lanes, None))
+        drop(found);
+        for seq in broken {
+            self.admit(slot, seq)?;
+        }
+        Ok((lanes, later))
     }
 
     /// Brings in a lane, with the lanes that a stored composition binds to it; `false` when there is no room.
@@ -156,10 +185,11 @@ impl Store<'_> {
             }
             let limit = self.limits.lane;
             let found = self.sql.lane.query_map(params![&key.0[..], limit as i64 + 1], rows::item)?;
-            let mut items = found.collect::<Result<Vec<_>, _>>()?;
-            let more = items.len() > limit;
-            items.truncate(limit);
-            items.retain(|item| !self.superseded.iter().any(|(_, other)| other.owed.seq == item.owed.seq));
+            let mut found = found.collect::<Result<Vec<_>, _>>()?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let mut items = self.sound(slot, found);
+            items.retain(|item| !self.is_ending(item.owed.seq));
             for batch in items.iter().filter_map(|item| item.batch) {
                 if batches.contains(&batch) {
                     continue;
@@ -167,6 +197,7 @@ impl Store<'_> {
                 batches.push(batch);
                 let found =
                     self.sql.batch.query_map([batch.cast_signed()], rows::item)?.collect::<Result<Vec<_>, _>>()?;
+                let found = self.sound(slot, found);
                 wanted.extend(found.iter().map(|item| item.lane));
                 members.extend(found);
             }
@@ -186,7 +217,7 @@ impl Store<'_> {
             None => None,
         };
         let Some(superseded) = superseded else { return Ok(false) };
-        self.superseded.extend(superseded.into_iter().map(|item| (slot, item)));
+        self.ending.extend(superseded.into_iter().map(|item| Ending::superseded(slot, item)));
         Ok(true)
     }
 }

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement};
+use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
-use crate::event::Event;
+use crate::event::{Event, EventId, EventType, ObjectType, Origin};
 use crate::queue::state::{Item, LaneKey};
-use crate::queue::{Attempt, Owed};
+use crate::queue::{Attempt, Owed, memory_key};
 
 /// Attempts that a row remembers: the first, which tells how it began, and the latest.
 const LOG: usize = 32;
+
+/// The event name of what stands for a row that could not be read.
+const DAMAGED: &str = "Damaged";
 
 /// The columns of `owed` in the order that [`item`] reads.
 pub(super) const ITEM: &str =
@@ -20,8 +25,74 @@ pub(super) const ITEM: &str =
 /// When the delivery that is owed longest to an instance was accepted.
 pub(super) const OLDEST: &str = "SELECT min(accepted_at) FROM owed WHERE instance = ?1";
 
-/// Reads an owed row. A payload that does not parse is an error of the store, as only the store wrote it.
-pub(super) fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
+/// A row that cannot be read: a bit flipped on its way to the disk, or somebody else wrote to the file.
+pub(super) struct Damaged {
+    /// What stands for it among the dead: nothing but the text that was there.
+    pub(super) item: Item,
+    /// What is wrong with it.
+    pub(super) why: String,
+}
+
+/// Reads an owed row. A row that cannot be read is no error of the store: it must not keep the others from their way.
+pub(super) fn item(row: &Row<'_>) -> rusqlite::Result<Result<Item, Damaged>> {
+    let seq = row.get::<_, i64>(0)?.cast_unsigned();
+    Ok(sound(row).map_err(|error| Damaged { item: remains(row, seq), why: error.to_string() }))
+}
+
+/// Reads a lane; `None` where the column does not hold one.
+pub(super) fn lane(row: &Row<'_>, column: usize) -> Option<LaneKey> {
+    row.get(column).ok().map(LaneKey)
+}
+
+/// Reads a log of attempts. One that cannot be read is worth no failed settlement.
+pub(super) fn log(row: &Row<'_>, column: usize) -> Option<String> {
+    row.get(column).unwrap_or_default()
+}
+
+fn remains(row: &Row<'_>, seq: u64) -> Item {
+    let text = match row.get_ref(10) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let accepted_at = UnixMillis(row.get(2).unwrap_or_default());
+    let key = memory_key(&[b"damaged", &seq.to_be_bytes()]);
+    let mut id = [0; 15];
+    id.copy_from_slice(&key[..15]);
+    let event = Event {
+        id: EventId(id),
+        event_type: EventType::Unknown,
+        object_type: ObjectType::File,
+        bucket: String::new(),
+        key: String::new(),
+        raw_key: None,
+        event_name: DAMAGED.to_owned(),
+        version_id: None,
+        e_tag: None,
+        size: None,
+        sequencer: None,
+        time: accepted_at,
+        poll_date: None,
+        origin: Origin::Sns,
+        topic: None,
+        region: None,
+        message_id: None,
+        notification: None,
+        // A string always has a JSON form.
+        raw: serde_json::value::to_raw_value(&text).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+    };
+    Item {
+        owed: Arc::new(Owed { seq, accepted_at, paused_at_accept: Duration::ZERO, event }),
+        lane: LaneKey(key),
+        size: row.get::<_, i64>(4).unwrap_or_default().max(0).cast_unsigned(),
+        attempts: row.get(5).unwrap_or_default(),
+        first_failed_at: None,
+        next_at: None,
+        batch: None,
+        replayed: false,
+    }
+}
+
+fn sound(row: &Row<'_>) -> rusqlite::Result<Item> {
     let text = row.get_ref(10)?.as_str()?;
     let event: Event = serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(10, rusqlite::types::Type::Text, Box::new(error)))?;
@@ -67,6 +138,7 @@ pub(super) struct Sql<'c> {
     pub(super) insert_ended: Statement<'c>,
     pub(super) to_dead: Statement<'c>,
     pub(super) insert_dead: Statement<'c>,
+    pub(super) mend_dead: Statement<'c>,
     pub(super) log: Statement<'c>,
     pub(super) set_log: Statement<'c>,
     pub(super) retry: Statement<'c>,
@@ -105,6 +177,7 @@ impl<'c> Sql<'c> {
                 "INSERT INTO dead (seq, instance, lane, accepted_at, paused_ms, size, state, ended_at, attempts, reason, event)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?4, 0, ?7, ?8)",
             )?,
+            mend_dead: conn.prepare("UPDATE dead SET lane = ?2, event = ?3, accepted_at = ?4, paused_ms = 0, size = ?5 WHERE seq = ?1")?,
             log: conn.prepare("SELECT log FROM owed WHERE seq = ?1")?,
             set_log: conn.prepare("UPDATE owed SET log = ?2 WHERE seq = ?1")?,
             retry: conn.prepare(

@@ -3,7 +3,7 @@
 use rusqlite::{params, params_from_iter};
 
 use super::apply::{Done, End};
-use super::inspect::Where;
+use super::inspect::{Where, payload};
 use super::ops::Sweep;
 use super::rows;
 use super::writer::Store;
@@ -91,26 +91,27 @@ impl Store<'_> {
             }
             let table = if *owed { "owed" } else { "dead" };
             let row = self.conn.query_row(
-                &format!("SELECT instance, accepted_at, attempts, log, size, event FROM {table} WHERE seq = ?1"),
+                &format!(
+                    "SELECT instance, accepted_at, attempts, log, size, {} FROM {table} WHERE seq = ?1",
+                    payload()
+                ),
                 [seq],
                 |row| {
-                    let event: String = row.get(5)?;
                     Ok((
                         row.get::<_, i64>(0)?,
-                        row.get::<_, i64>(1)?,
-                        row.get::<_, i64>(2)?,
-                        row.get::<_, Option<String>>(3)?,
-                        row.get::<_, i64>(4)?,
-                        event,
+                        row.get::<_, i64>(1).unwrap_or_default(),
+                        row.get::<_, i64>(2).unwrap_or_default(),
+                        rows::log(row, 3),
+                        row.get::<_, i64>(4).unwrap_or_default(),
+                        [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?, row.get(8)?],
                     ))
                 },
             )?;
-            let (id, accepted_at, attempts, log, size, event) = row;
+            let (id, accepted_at, attempts, log, size, [event_id, bucket, key, name]) = row;
             self.conn.execute(
                 "INSERT OR REPLACE INTO ended (seq, instance, state, accepted_at, ended_at, attempts, reason, log, event_id,
-                 bucket, key, event_name) VALUES (?1, ?2, 'discarded', ?3, ?4, ?5, 'discarded by an operator', ?6,
-                 json_extract(?7, '$.id'), json_extract(?7, '$.bucket'), json_extract(?7, '$.key'), json_extract(?7, '$.event_name'))",
-                params![seq, id, accepted_at, now.0, attempts, rows::add_attempt(log.as_deref(), None), event],
+                 bucket, key, event_name) VALUES (?1, ?2, 'discarded', ?3, ?4, ?5, 'discarded by an operator', ?6, ?7, ?8, ?9, ?10)",
+                params![seq, id, accepted_at, now.0, attempts, log, event_id, bucket, key, name],
             )?;
             self.conn.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), [seq])?;
             self.ended += 1;

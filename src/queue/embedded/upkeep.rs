@@ -101,7 +101,7 @@ impl Store<'_> {
         self.shared.stats().store_bytes = files::size(&self.shared.dir);
         let mut astray = Vec::new();
         for slot in 0..self.ids.len() {
-            if self.superseded.is_empty() && self.shared.state().window(slot).is_some_and(|window| window.is_astray()) {
+            if self.ending.is_empty() && self.shared.state().window(slot).is_some_and(|window| window.is_astray()) {
                 tracing::warn!(instance = %self.shared.names[slot], "the window lost sight of rows and is filled again");
                 astray.push(slot);
             }
@@ -133,7 +133,7 @@ impl Store<'_> {
     /// What is owed longest of each instance: one step down an index, whatever is owed.
     pub(super) fn find_oldest(&mut self) -> rusqlite::Result<()> {
         for count in &mut self.counts {
-            let at: Option<i64> = self.sql.oldest.query_row([count.id], |row| row.get(0))?;
+            let at: Option<i64> = self.sql.oldest.query_row([count.id], |row| Ok(row.get(0).unwrap_or_default()))?;
             count.oldest = at.map(crate::clock::UnixMillis);
         }
         Ok(())

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::apply::{Done, End};
+use super::apply::{Done, Ending};
 use super::counts::Count;
 use super::dedupe::Memory;
 use super::failure::{Kept, keep_or_refuse, refuse, reopen, rest};
@@ -20,7 +20,7 @@ use super::rows::Sql;
 use super::upkeep::Keeper;
 use crate::clock::UnixMillis;
 use crate::queue::QueueError;
-use crate::queue::state::{Item, Limits, State};
+use crate::queue::state::{Limits, State};
 
 /// Operations of one transaction.
 const GROUP: usize = 256;
@@ -41,8 +41,8 @@ pub(super) struct Store<'c> {
     pub(super) counts: Vec<Count>,
     /// By slot, where its counts are.
     pub(super) ids: Vec<usize>,
-    /// What turned out superseded, and ends with the next transaction.
-    pub(super) superseded: Vec<(usize, Item)>,
+    /// What ends with the next transaction without an attempt.
+    pub(super) ending: Vec<Ending>,
     /// First sequence number of the running transaction.
     pub(super) first_seq: u64,
     next_seq: u64,
@@ -189,7 +189,7 @@ impl<'c> Store<'c> {
             limits,
             counts,
             ids,
-            superseded: Vec::new(),
+            ending: Vec::new(),
             first_seq: next_seq,
             next_seq,
             reserved: next_seq,
@@ -218,7 +218,7 @@ impl<'c> Store<'c> {
         loop {
             group.append(&mut kept.ops);
             group.append(&mut continuing);
-            if group.is_empty() && !loading && self.superseded.is_empty() {
+            if group.is_empty() && !loading && self.ending.is_empty() {
                 match ops.blocking_recv() {
                     Some(op) => group.push(op),
                     None => return Exit::Closed,
@@ -278,7 +278,7 @@ impl<'c> Store<'c> {
         keeper: &Keeper,
     ) -> rusqlite::Result<bool> {
         let refusing = self.shared.stats().refusing.is_some();
-        let count = group.len() + self.superseded.len();
+        let count = group.len() + self.ending.len();
         if count > 0 {
             self.busy = true;
             let started = Instant::now();
@@ -293,10 +293,10 @@ impl<'c> Store<'c> {
             self.find_space()?;
             refuse(&self.shared, None);
         }
-        // What ends superseded does so first, so that a load does not find it again; a discard is carried out before a load
+        // What ends without an attempt does so first, so that a load does not find it again; a discard is carried out before a load
         // brings in what it takes away.
         let sweeping = continuing.iter().any(|op| matches!(op, Op::Discard(_)));
-        let loading = !sweeping && self.superseded.is_empty() && self.load(self.shared.clock.now())?;
+        let loading = !sweeping && self.ending.is_empty() && self.load(self.shared.clock.now())?;
         self.keep_up(ticks, keeper)?;
         Ok(loading)
     }
@@ -304,12 +304,12 @@ impl<'c> Store<'c> {
     /// Carries out a group in one transaction. An error leaves everything as it was before.
     fn transact(&mut self, group: &[Op]) -> rusqlite::Result<Vec<Done>> {
         let now = self.shared.clock.now();
-        let before = (self.counts.clone(), self.reserved, self.ended, self.superseded.clone());
+        let before = (self.counts.clone(), self.reserved, self.ended, self.ending.clone());
         #[cfg(test)]
         self.fault()?;
         let result = self.transaction(group, now);
         if result.is_err() {
-            (self.counts, self.reserved, self.ended, self.superseded) = before;
+            (self.counts, self.reserved, self.ended, self.ending) = before;
             if !self.conn.is_autocommit() {
                 self.conn.execute_batch("ROLLBACK")?;
             }
@@ -328,13 +328,10 @@ impl<'c> Store<'c> {
         if self.rotated {
             self.memory.rotate(now)?;
         }
-        let superseded = std::mem::take(&mut self.superseded);
+        let ending = std::mem::take(&mut self.ending);
         let mut ends = Vec::new();
-        for (slot, item) in &superseded {
-            let reason = "a newer event of the same object was delivered";
-            if self.bury(*slot, item, crate::queue::State::Superseded, now, item.attempts, reason, None)? {
-                ends.push(End::of(self.ids[*slot], crate::queue::State::Superseded));
-            }
+        for one in &ending {
+            ends.extend(self.end_unattempted(one, now)?);
         }
         let done = group.iter().map(|op| self.apply(op, now)).collect::<rusqlite::Result<Vec<_>>>()?;
         if self.ended_known && self.ended > HISTORY + 256 {
@@ -352,8 +349,8 @@ impl<'c> Store<'c> {
         self.fault_at_commit()?;
         self.sql.commit.execute([])?;
         self.rotated = false;
-        for (slot, _) in superseded {
-            if let Some(window) = self.shared.state().window(slot) {
+        for one in ending {
+            if let Some(window) = self.shared.state().window(one.slot) {
                 window.ended_outside();
             }
         }

@@ -1,6 +1,7 @@
 //! The contract of the queue on a real disk.
 
 mod changes;
+mod damaged;
 mod failure;
 mod upkeep;
 

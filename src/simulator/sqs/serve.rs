@@ -75,24 +75,26 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         Some(Fault::Partial) | None => {}
     }
     let partial = fault == Some(Fault::Partial);
-    Ok(reply(
-        StatusCode::OK,
-        &match call {
-            Call::Attributes => {
-                let seconds = shared.state().options.visibility.as_secs().to_string();
-                json!({"Attributes": {"VisibilityTimeout": seconds}})
-            }
-            Call::ChangeVisibility => batch(&asked, partial, |number, entry| {
-                let seconds = entry["VisibilityTimeout"].as_u64().unwrap_or(0);
-                shared.state().hide_for(number, Duration::from_secs(seconds))
-            }),
-            Call::Delete => batch(&asked, partial, |number, _| {
-                shared.state().delete(number);
-                true
-            }),
-            Call::Receive => receive(&asked, &shared).await,
-        },
-    ))
+    let answer = match call {
+        Call::Attributes => {
+            let seconds = shared.state().options.visibility.as_secs().to_string();
+            json!({"Attributes": {"VisibilityTimeout": seconds}})
+        }
+        Call::ChangeVisibility => batch(&asked, partial, |number, entry| {
+            let seconds = entry["VisibilityTimeout"].as_u64().unwrap_or(0);
+            shared.state().hide_for(number, Duration::from_secs(seconds))
+        }),
+        Call::Delete => batch(&asked, partial, |number, _| {
+            shared.state().delete(number);
+            true
+        }),
+        Call::Receive => receive(&asked, &shared).await,
+    };
+    // A message that is visible again, or a group that is no longer locked, is for whoever waits.
+    if matches!(call, Call::ChangeVisibility | Call::Delete) {
+        shared.arrived.notify_waiters();
+    }
+    Ok(reply(StatusCode::OK, &answer))
 }
 
 /// The long poll.

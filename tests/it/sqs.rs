@@ -1,1 +1,0 @@
-//! The SQS source, against LocalStack and through a fault proxy.

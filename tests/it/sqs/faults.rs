@@ -1,0 +1,155 @@
+//! Trouble of SQS's, and of our own.
+
+use std::time::{Duration, Instant};
+
+use postern::simulator::receiver::Behaviour;
+use postern::simulator::sqs::{Call, Fault, Options};
+
+use super::{bare, draining, emptied, queue, sample, trouble};
+use crate::hard_cases::stand::Stand;
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("k{n:04}")).collect()
+}
+
+async fn delivered(stand: &Stand, keys: &[String]) {
+    stand.delivered(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throttling_errors_cut_connections_and_half_failed_batches_lose_nothing_and_repeat_nothing() {
+    let queue = queue(Options::default()).await;
+    queue.fail(Call::Receive, Fault::Throttled, 6);
+    queue.fail(Call::Delete, Fault::Partial, 8);
+    let stand = draining(&queue, &[]).await;
+    let keys = keys(200);
+    for (n, key) in keys.iter().enumerate() {
+        queue.send(bare(key));
+        match n {
+            50 => queue.fail(Call::Receive, Fault::Status(503), 3),
+            100 => queue.fail(Call::Delete, Fault::Reset, 3),
+            150 => queue.fail(Call::Receive, Fault::Reset, 3),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    delivered(&stand, &keys).await;
+    emptied(&stand, &queue).await;
+    assert_eq!(stand.app.ledger(|ledger| (ledger.taken, ledger.repeated)), (200, 0), "{}", stand.log());
+    assert_eq!(queue.ledger().handed_out, 200, "deletions are repeated, not left to the visibility timeout");
+    assert!(sample(&stand, &["sqs_failures", "server"]).await > 0.0);
+    stand.eventually("no trouble is left", async |stand| trouble(stand).await.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_call_is_told_with_what_to_allow_never_blocks_and_recovers_by_itself() {
+    let queue = queue(Options::default()).await;
+    queue.fail(Call::Receive, Fault::Denied, u32::MAX);
+    // Without this right all goes on, with a time of our own.
+    queue.fail(Call::Attributes, Fault::Denied, u32::MAX);
+    let stand = draining(&queue, &[]).await;
+    queue.send(bare("late"));
+    stand.eventually("the condition is told", async |stand| trouble(stand).await.is_some()).await;
+    let told = trouble(&stand).await.expect("a trouble");
+    for word in ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"] {
+        assert!(told.contains(word), "{told}");
+    }
+    let asked = queue.ledger().receives;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(queue.ledger().receives, asked, "it is not asked in a hot loop");
+    queue.fail(Call::Receive, Fault::Denied, 0);
+    // Tried again after 15 to 30 s.
+    let begun = Instant::now();
+    while queue.left() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", stand.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(trouble(&stand).await, None);
+    assert_eq!(queue.ledger().wished, Some(30));
+}
+
+/// The store takes nothing for longer than the queue hides a message: it is not handed out twice, not asked for more, and what was not
+/// stored is not deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_store_refuses_what_is_held_stays_hidden_and_nothing_is_deleted() {
+    let queue = queue(Options { visibility: Duration::from_secs(10), ..Options::default() }).await;
+    let stand = draining(&queue, &[("POSTERN_QUEUE_MAX_BYTES", "64KiB")]).await;
+    stand.app.always(Behaviour::Status(503));
+    let keys = keys(300);
+    for key in &keys {
+        queue.send(bare(key));
+    }
+    stand.eventually("the store is full", async |stand| trouble(stand).await.is_some()).await;
+    assert!(
+        trouble(&stand).await.expect("a trouble").contains("POSTERN_QUEUE_MAX_BYTES"),
+        "{:?}",
+        trouble(&stand).await
+    );
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let owed = stand.rows(&["--state", "owed", "--limit", "1000"]).await.len();
+    assert!(owed < 300);
+    let ledger = queue.ledger();
+    assert_eq!(ledger.deleted.len(), owed, "deleted is what is durable, and nothing else");
+    assert!(ledger.handed_out <= 120 + owed as u64, "held is bounded: {} of {owed} owed", ledger.handed_out);
+    assert!(!ledger.visibility.is_empty(), "the heartbeat");
+    stand.app.always(Behaviour::Status(200));
+    delivered(&stand, &keys).await;
+    emptied(&stand, &queue).await;
+    assert_eq!(queue.ledger().handed_out, 300, "no message came twice\n{}", stand.log());
+    assert_eq!(trouble(&stand).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_fifo_queue_a_group_is_taken_and_deleted_in_order_whatever_fails() {
+    let queue = queue(Options { fifo: true, ..Options::default() }).await;
+    queue.fail(Call::Delete, Fault::Partial, 10);
+    let stand = draining(&queue, &[]).await;
+    let mut groups = [const { Vec::new() }; 3];
+    for n in 0..60 {
+        groups[n % 3].push(queue.send_in(&format!("g{}", n % 3), bare(&format!("k{n:04}"))));
+    }
+    emptied(&stand, &queue).await;
+    delivered(&stand, &keys(60)).await;
+    let deleted = queue.ledger().deleted;
+    for group in groups {
+        let of_group: Vec<_> = deleted.iter().copied().filter(|number| group.contains(number)).collect();
+        assert_eq!(of_group, group, "deleted in the order of the group");
+    }
+    let accepted: Vec<_> = stand.rows(&["--limit", "1000"]).await;
+    for group in 0..3 {
+        let of_group = |n: &usize| n % 3 == group;
+        let keys: Vec<usize> = accepted
+            .iter()
+            .rev()
+            .map(|row| row["key"].as_str().expect("a key")[1..].parse().expect("a number"))
+            .filter(of_group)
+            .collect();
+        assert!(keys.is_sorted(), "accepted in the order of the group: {keys:?}");
+    }
+}
+
+/// Hard case 18. The long poll does not hold the end up, and what is in hand and cannot be stored goes back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_end_it_leaves_nothing_hidden_behind() {
+    let idle = queue(Options::default()).await;
+    let mut stand = draining(&idle, &[]).await;
+    stand.eventually("it polls", async |_| idle.ledger().receives > 0).await;
+    stand.signal("INT");
+    let begun = Instant::now();
+    stand.ended().await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "a long poll of 20 s is not waited for");
+
+    let full = queue(Options::default()).await;
+    let mut stand = draining(&full, &[("POSTERN_QUEUE_MAX_BYTES", "64KiB")]).await;
+    stand.app.always(Behaviour::Status(503));
+    for key in keys(200) {
+        full.send(bare(&key));
+    }
+    stand.eventually("the store is full", async |stand| trouble(stand).await.is_some()).await;
+    stand.eventually("some are held", async |_| full.in_flight() > 0).await;
+    stand.signal("TERM");
+    stand.ended().await;
+    assert_eq!(full.in_flight(), 0, "a replica gets them at once\n{}", stand.log());
+    let owed = stand.rows(&["--state", "owed", "--limit", "1000"]).await.len();
+    assert_eq!(full.ledger().deleted.len(), owed, "{}", stand.log());
+}

@@ -33,6 +33,13 @@ impl ProxySettings {
             |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default();
         Self { all: read("ALL_PROXY"), http: read("HTTP_PROXY"), https: read("HTTPS_PROXY"), no: read("NO_PROXY") }
     }
+
+    /// Whether requests to `url` go through a proxy; for what connects without a [`Client`](super::Client). Settings that are not
+    /// usable lead nowhere.
+    pub fn covers(&self, url: &url::Url) -> bool {
+        let uri = format!("{}/", url.origin().ascii_serialization()).parse::<Uri>();
+        Proxies::new(self).is_ok_and(|proxies| uri.is_ok_and(|uri| proxies.intercept(&uri).is_some()))
+    }
 }
 
 impl fmt::Debug for ProxySettings {

@@ -271,3 +271,15 @@ async fn a_proxy_is_told_the_whole_url_of_plain_http() {
     assert!(head.starts_with("POST http://app.test:8080/hook?x HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("proxy-authorization: Basic dXNlcjpwYXNz\r\n"), "{head}");
 }
+
+#[test]
+fn what_goes_through_a_proxy_can_be_told_beforehand() {
+    let settings =
+        ProxySettings { https: "http://proxy:3128".into(), no: "inside.example".into(), ..ProxySettings::default() };
+    let covers = |url: &str| settings.covers(&url.parse().expect("a URL"));
+    assert!(covers("https://events.example.com:8443/x"));
+    for direct in ["http://events.example.com/", "https://inside.example/", "https://127.0.0.1/", "https://[::1]:1/"] {
+        assert!(!covers(direct), "{direct}");
+    }
+    assert!(!ProxySettings { https: "nonsense://".into(), ..settings }.covers(&"https://a.b/".parse().expect("a URL")));
+}

@@ -112,14 +112,17 @@ async fn issuers(context: &Arc<Context>, sink: &Sink) {
             Ok(answer) => Err(format!("status {}", answer.status)),
             Err(error) => Err(error),
         };
-        failed.extend(good.err().map(|why| format!("{name} ({why})")));
+        failed.extend(good.err().map(|why| (name, why)));
     }
     let found = format!("{} of {known} known issuers are kept here", known - missing.len());
     sink.add(if failed.is_empty() {
         Checked::ok(NAME, format!("{found}, the others can be fetched and lead to Amazon's roots"))
     } else {
         failed.sort();
-        let found = format!("{found}; not to be had: {}", failed.join(", "));
+        // They all come from one place, so that one reason is nearly always that of all.
+        let why = failed.first().map_or("", |(_, why)| why.as_str());
+        let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+        let found = format!("{found}; not to be had: {} ({why})", names.join(", "));
         let advice =
             "allow outgoing HTTP to crt.*.amazontrust.com port 80: a message whose issuer is unknown is answered 503";
         let none = kept.is_empty() && failed.len() == known;

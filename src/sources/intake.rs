@@ -434,7 +434,7 @@ mod tests {
                 envelope: "",
                 received_at: UnixMillis(0),
             };
-            message_key(&[instance(name)], &notice, "m")
+            memory_of(&[instance(name)], &notice, "m")
         };
         assert_ne!(key(Origin::Sqs, "a"), key(Origin::Sqs, "b"));
         assert_eq!(key(Origin::Sns, "a"), key(Origin::Sns, "b"), "by HTTPS it comes once for all of them");

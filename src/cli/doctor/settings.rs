@@ -105,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("key");
         fs::write(&path, "very secret").expect("a file");
-        let mut with = |mode: u32, secret: bool| {
+        let with = |mode: u32, secret: bool| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
             judge("POSTERN_ADMIN_TOKEN_FILE", &path, secret)
         };

@@ -144,8 +144,7 @@ async fn s3_reaches_the_app_by_sns_and_sqs_proven_unproven_and_raw() {
     let others = [cloud.draining(&wrapped, "off").await, cloud.draining(&raw, "off").await];
     cloud.aws.create_announcing_bucket(BUCKET, &cloud.topic).await;
     cloud.put(&["first"]).await;
-    let version =
-        [("TopicArn", cloud.topic.as_str()), ("AttributeName", "SignatureVersion"), ("AttributeValue", "2")];
+    let version = [("TopicArn", cloud.topic.as_str()), ("AttributeName", "SignatureVersion"), ("AttributeValue", "2")];
     cloud.aws.sns("SetTopicAttributes", &version).await;
     cloud.put(&["second"]).await;
     cloud.send(&checked, &[bare("unsigned")]).await;
@@ -173,17 +172,12 @@ async fn the_dead_letter_queue_of_a_subscription_is_drained() {
     let mut stand = cloud.draining(&letters, "on").await;
     let url = format!("http://{}/sns", stand.intake);
     cloud.aws.subscribe(&cloud.topic, &url).await;
-    wait_until("the subscription is confirmed", || async {
-        cloud.aws.is_confirmed(&cloud.topic).await.then_some(())
-    })
-    .await;
+    wait_until("the subscription is confirmed", || async { cloud.aws.is_confirmed(&cloud.topic).await.then_some(()) })
+        .await;
     let subscription = cloud.aws.subscription(&cloud.topic).await;
     let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:letters"}"#;
-    let parameters = [
-        ("SubscriptionArn", subscription.as_str()),
-        ("AttributeName", "RedrivePolicy"),
-        ("AttributeValue", policy),
-    ];
+    let parameters =
+        [("SubscriptionArn", subscription.as_str()), ("AttributeName", "RedrivePolicy"), ("AttributeValue", policy)];
     cloud.aws.sns("SetSubscriptionAttributes", &parameters).await;
     cloud.aws.create_announcing_bucket(BUCKET, &cloud.topic).await;
     cloud.put(&["by https"]).await;

@@ -33,11 +33,35 @@ pub struct Load {
     pub rate: Option<f64>,
 }
 
-/// Sends what comes through `shots` until that is closed, and tells `answered` of each end with its latency.
+/// When a shot is sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Whether an answer with this status, or none at all, leads to another try.
+    pub after: fn(Option<u16>) -> bool,
+    /// Wait before the next try.
+    pub delay: Duration,
+    /// Tries at most, the first one included.
+    pub tries: u32,
+}
+
+impl Retry {
+    /// Everything is sent once.
+    pub const NEVER: Self = Self { after: |_| false, delay: Duration::ZERO, tries: 1 };
+}
+
+/// As [`drive_with`], where each shot is sent once.
+pub async fn drive<A>(load: &Load, shots: mpsc::Receiver<Shot>, answered: A) -> Duration
+where
+    A: Fn(u64, Result<Reply, WireError>, Duration) + Send + Sync + 'static,
+{
+    drive_with(load, Retry::NEVER, shots, answered).await
+}
+
+/// Sends what comes through `shots` until that is closed, again as `retry` says, and tells `answered` of each end with its latency.
 ///
 /// With a rate, latency counts from when the shot was due, not from when a connection was free: otherwise a stalled server
 /// would hide its stall by holding up the load.
-pub async fn drive<A>(load: &Load, shots: mpsc::Receiver<Shot>, answered: A) -> Duration
+pub async fn drive_with<A>(load: &Load, retry: Retry, shots: mpsc::Receiver<Shot>, answered: A) -> Duration
 where
     A: Fn(u64, Result<Reply, WireError>, Duration) + Send + Sync + 'static,
 {
@@ -60,7 +84,14 @@ where
                 let shot = shots.lock().await.recv().await;
                 let Some(shot) = shot else { return };
                 let from = due.unwrap_or_else(Instant::now);
-                let reply = connection.post(shot.headers, shot.body).await;
+                let mut reply = connection.post(shot.headers.clone(), shot.body.clone()).await;
+                for _ in 1..retry.tries {
+                    if !(retry.after)(reply.as_ref().ok().map(|reply| reply.status.as_u16())) {
+                        break;
+                    }
+                    tokio::time::sleep(retry.delay).await;
+                    reply = connection.post(shot.headers.clone(), shot.body.clone()).await;
+                }
                 answered(shot.tag, reply, from.elapsed());
             }
         });

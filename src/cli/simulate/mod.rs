@@ -1,4 +1,5 @@
-//! `postern simulate`: an SNS that signs with its own authority and sends load, with duplicates, late messages and forgeries.
+//! `postern simulate`: an SNS that signs with its own authority, or another store in its own dialect, and the load it sends, with
+//! duplicates, late messages and forgeries.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,28 +11,29 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
-use url::Url;
 
 use crate::simulator::dice::Dice;
-use crate::simulator::load::{self, Load};
+use crate::simulator::load::{self, Load, Retry};
 use crate::simulator::sns::{self, Simulator, records};
 use crate::simulator::wire::{Connection, Target};
 
 mod plan;
+mod store;
 mod tally;
 
-use plan::Plan;
+use plan::{Plan, Speaker};
+pub use store::TargetUrl;
 use tally::Tally;
 
-/// Send signed SNS notifications of S3 changes to a sidecar.
+/// Send notifications of S3 changes to a sidecar: signed ones as SNS does, or those of another store in its own dialect.
 ///
-/// The sidecar must be told to trust this simulator, which prints the two settings that do it. Stay on one --listen address to
-/// keep them valid; the trust anchor is new on every run, so start the sidecar after the simulator, which waits for it.
+/// The sidecar must be told to believe this simulator, which prints the settings that do it and waits for the sidecar. For SNS stay on
+/// one --listen address to keep them valid; the trust anchor is new on every run, so start the sidecar after the simulator.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The sidecar's SNS route, such as http://127.0.0.1:8443/sns
+    /// The sidecar's route, such as http://127.0.0.1:8443/sns; with mcs the webhook's URL exactly as in the bucket's configuration
     #[arg(long, value_name = "URL")]
-    pub target: Url,
+    pub target: TargetUrl,
 
     /// The topic that is published to; the sidecar must accept it
     #[arg(long, value_name = "ARN", default_value = "arn:aws:sns:us-east-1:123456789012:postern-demo")]
@@ -109,9 +111,17 @@ pub struct Args {
     #[arg(long)]
     pub allow_remote: bool,
 
-    /// Who speaks: sns
-    #[arg(long, default_value = "sns", value_parser = ["sns"])]
+    /// Who speaks; mcs begins with its handshake and checks the answer
+    #[arg(long, default_value = "sns", value_parser = ["sns", "mcs", "minio", "rustfs", "ceph", "noobaa", "versitygw", "b2", "eventbridge"])]
     pub dialect: String,
+
+    /// What a store that is not sns or mcs sends to be believed, as in POSTERN_S3HTTP_AUTH; with b2 the signing secret
+    #[arg(long, value_name = "VALUE")]
+    pub auth: Option<String>,
+
+    /// Owner of the bucket; with mcs the project, the first part of a pair in POSTERN_MCS_TOPICS
+    #[arg(long, value_name = "ID", default_value = "mcs2883541269")]
+    pub project: String,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -136,14 +146,46 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn simulate(args: Args) -> Result<bool, String> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     let ca = args.ca.as_ref().map(read).transpose()?;
-    let target = Target::new(&args.target, ca.as_deref()).map_err(|error| error.to_string())?;
+    let target = Target::new(&args.target.url, ca.as_deref()).map_err(|error| error.to_string())?;
     if !target.is_loopback() && !args.allow_remote {
         return Err(format!(
             "{} is not on this machine; load and forgeries go elsewhere only with --allow-remote",
             args.target
         ));
+    }
+    let target = Arc::new(target);
+    let (speaker, retry) = match store::Speaker::new(&args)? {
+        Some(store) => {
+            say(&format!("The sidecar needs these settings to believe this simulator:\n\n{}", store.settings(&args)));
+            wait_for(&target, &args).await?;
+            store.greet(&args, &mut Connection::new(Arc::clone(&target))).await?;
+            let retry = store.retry();
+            (Speaker::Store(store), retry)
+        }
+        None => (Speaker::Sns(sns(&args, &target).await?), Retry::NEVER),
+    };
+    let tally = Arc::new(Tally::default());
+    let load = Load { target, connections: usize::from(args.connections), rate: args.rate };
+    let (sender, shots) = mpsc::channel(1024);
+    let plan = Arc::new(Plan::new(&args, speaker));
+    // Signing is the dear part. With one connection there is one signer, so that what is sent keeps its order.
+    let signers = std::thread::available_parallelism().map_or(1, usize::from).min(load.connections);
+    for _ in 0..signers {
+        let (plan, sender) = (Arc::clone(&plan), sender.clone());
+        tokio::task::spawn_blocking(move || plan.produce(&sender));
+    }
+    drop(sender);
+    let noted = Arc::clone(&tally);
+    let took = load::drive_with(&load, retry, shots, move |tag, reply, latency| noted.note(tag, &reply, latency)).await;
+    say(&tally.report(took));
+    Ok(tally.is_well())
+}
+
+/// An SNS whose subscription is confirmed where that was asked for.
+async fn sns(args: &Args, target: &Arc<Target>) -> Result<Arc<Simulator>, String> {
+    if args.auth.is_some() {
+        return Err("SNS is believed by its signature: leave --auth out".to_owned());
     }
     if args.event != "mix" && !records::EVENT_NAMES.contains(&args.event.as_str()) {
         return Err(format!(
@@ -175,26 +217,20 @@ async fn simulate(args: Args) -> Result<bool, String> {
         anchor.display(),
         args.topic
     ));
-    let target = Arc::new(target);
-    wait_for(&target, &args).await?;
+    wait_for(target, args).await?;
     if args.confirm {
-        confirm(&simulator, &target).await?;
+        confirm(&simulator, target).await?;
     }
-    let tally = Arc::new(Tally::default());
-    let load = Load { target, connections: usize::from(args.connections), rate: args.rate };
-    let (sender, shots) = mpsc::channel(1024);
-    let plan = Arc::new(Plan::new(&args, Arc::clone(&simulator)));
-    // Signing is the dear part. With one connection there is one signer, so that what is sent keeps its order.
-    let signers = std::thread::available_parallelism().map_or(1, usize::from).min(load.connections);
-    for _ in 0..signers {
-        let (plan, sender) = (Arc::clone(&plan), sender.clone());
-        tokio::task::spawn_blocking(move || plan.produce(&sender));
-    }
-    drop(sender);
-    let noted = Arc::clone(&tally);
-    let took = load::drive(&load, shots, move |tag, reply, latency| noted.note(tag, &reply, latency)).await;
-    say(&tally.report(took));
-    Ok(tally.is_well())
+    Ok(simulator)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// The path that is probed, with its query: the secret may stand there.
+fn probed(args: &Args) -> &str {
+    &args.target.url[url::Position::BeforePath..url::Position::AfterQuery]
 }
 
 fn say(text: &str) {
@@ -208,7 +244,7 @@ async fn wait_for(target: &Arc<Target>, args: &Args) -> Result<(), String> {
     let mut connection = Connection::new(Arc::clone(target)).with_timeout(Duration::from_secs(5));
     let mut said = false;
     loop {
-        let answer = connection.send(Method::GET, args.target.path(), Default::default(), Bytes::new()).await;
+        let answer = connection.send(Method::GET, probed(args), Default::default(), Bytes::new()).await;
         let Err(error) = answer else { return Ok(()) };
         if begun.elapsed() >= args.wait {
             return Err(format!("{} does not answer: {error}", args.target));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::store;
 use crate::simulator::load::Latencies;
 use crate::simulator::sns::forge::Forgery;
 use crate::simulator::wire::{Reply, WireError};
@@ -18,6 +19,8 @@ pub(super) enum Class {
     Duplicate,
     /// To be refused.
     Forged(Forgery),
+    /// Of a store that is not SNS: to be refused, or to be dropped.
+    Posed(store::Forgery),
 }
 
 impl Class {
@@ -26,6 +29,9 @@ impl Class {
             Self::Genuine => 0,
             Self::Duplicate => 1,
             Self::Forged(kind) => 2 + Forgery::ALL.iter().position(|known| *known == kind).unwrap_or_default() as u64,
+            Self::Posed(kind) => {
+                100 + store::Forgery::ALL.iter().position(|known| *known == kind).unwrap_or_default() as u64
+            }
         }
     }
 
@@ -33,7 +39,10 @@ impl Class {
         match tag {
             0 => Self::Genuine,
             1 => Self::Duplicate,
-            kind => Self::Forged(Forgery::ALL[usize::try_from(kind - 2).unwrap_or(0).min(Forgery::ALL.len() - 1)]),
+            2..100 => Self::Forged(Forgery::ALL[usize::try_from(tag - 2).unwrap_or(0).min(Forgery::ALL.len() - 1)]),
+            _ => Self::Posed(
+                store::Forgery::ALL[usize::try_from(tag - 100).unwrap_or(0).min(store::Forgery::ALL.len() - 1)],
+            ),
         }
     }
 
@@ -42,7 +51,22 @@ impl Class {
             Self::Genuine => "genuine",
             Self::Duplicate => "sent again",
             Self::Forged(kind) => kind.as_str(),
+            Self::Posed(kind) => kind.as_str(),
         }
+    }
+
+    /// To be answered with anything but 2xx.
+    fn must_fail(self) -> bool {
+        match self {
+            Self::Genuine | Self::Duplicate => false,
+            Self::Forged(_) => true,
+            Self::Posed(kind) => !kind.is_dropped(),
+        }
+    }
+
+    /// To be answered with 2xx, and not to be delivered.
+    fn must_vanish(self) -> bool {
+        matches!(self, Self::Posed(kind) if kind.is_dropped())
     }
 }
 
@@ -73,8 +97,8 @@ impl Tally {
 
     /// No forgery was accepted, and everything genuine was.
     pub(super) fn is_well(&self) -> bool {
-        self.count(|class, status| matches!(class, Class::Forged(_)) && accepted(status)) == 0
-            && self.count(|class, status| !matches!(class, Class::Forged(_)) && !accepted(status)) == 0
+        self.count(|class, status| class.must_fail() && accepted(status)) == 0
+            && self.count(|class, status| !class.must_fail() && !accepted(status)) == 0
     }
 
     pub(super) fn report(&self, took: Duration) -> String {
@@ -90,12 +114,18 @@ impl Tally {
             let ms = |latency: Duration| latency.as_secs_f64() * 1000.0;
             let _ = writeln!(text, "\nAnswers to genuine messages: p50 {:.1} ms, p99 {:.1} ms", ms(p50), ms(p99));
         }
-        let forged = |ok: bool| {
-            self.count(|class, status| matches!(class, Class::Forged(_)) && status.is_some() && accepted(status) == ok)
-        };
+        let forged =
+            |ok: bool| self.count(|class, status| class.must_fail() && status.is_some() && accepted(status) == ok);
         let (refused, passed) = (forged(false), forged(true));
         if refused + passed > 0 {
             let _ = writeln!(text, "Forged messages: {refused} refused, {passed} ACCEPTED");
+        }
+        let vanished = self.count(|class, _| class.must_vanish());
+        if vanished > 0 {
+            let _ = writeln!(
+                text,
+                "Messages of others: {vanished}; they are answered like any, and the app must not have heard of forged/…"
+            );
         }
         let genuine = self.count(|class, _| class == Class::Genuine);
         let taken = self.count(|class, status| class == Class::Genuine && accepted(status));

@@ -41,11 +41,11 @@ enum Command {
     Serve(serve::Args),
     /// Show everything on this machine: a signing SNS, the sidecar, and an app that checks signatures
     Demo(demo::Args),
-    /// Send signed notifications, duplicates and forgeries to a sidecar
+    /// Send notifications, duplicates and forgeries to a sidecar, as SNS, MCS S3 or another store does
     ///
-    /// The sidecar must be told to trust this simulator, which prints the settings that do it. The trust anchor is new on every run:
-    /// start the sidecar after the simulator, which waits for it.
-    Simulate(simulate::Args),
+    /// The sidecar must be told to believe this simulator, which prints the settings that do it and waits for the sidecar. For SNS the
+    /// trust anchor is new on every run: start the sidecar after the simulator.
+    Simulate(Box<simulate::Args>),
     /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
     Verify(verify::Args),
     /// Do what the console steps do: topic, access policy, bucket notification, subscription
@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(serve::Args {})) {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => block_on(demo::run(args)),
-        Command::Simulate(args) => block_on(simulate::run(args)),
+        Command::Simulate(args) => block_on(simulate::run(*args)),
         Command::Verify(args) => block_on(judge(args)),
         Command::Setup(args) => block_on(setup::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),

@@ -1,5 +1,7 @@
 //! Stores that are not Amazon's SNS: MCS with its handshake, and those that push bare records.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 use serde_json::json;
 use url::Url;
@@ -12,7 +14,6 @@ use crate::simulator::mcs::Handshake;
 use crate::simulator::proof::Proof;
 use crate::simulator::stores::{Change, EVENT_NAMES, Store};
 use crate::simulator::wire::Connection;
-use std::time::Duration;
 
 /// A store with what it needs to be believed.
 #[derive(Clone, Debug)]
@@ -105,21 +106,18 @@ impl Speaker {
 
     /// When this store sends again. MCS documents "at least once" and no schedule; a short one shows it.
     pub(super) fn retry(&self) -> Retry {
-        let failed: fn(Option<u16>) -> bool = |status| !status.is_some_and(|status| (200..300).contains(&status));
         let trouble: fn(Option<u16>) -> bool = |status| status.is_none_or(|status| status >= 500 || status == 429);
         match self.store {
             Store::B2 | Store::EventBridge | Store::Mcs => {
                 Retry { after: trouble, delay: Duration::from_secs(1), tries: 5 }
             }
-            // With a queue, for ever and every three seconds; ten times here. Refusals of forgeries would be tried again just so.
+            // With a queue of their own they try every three seconds, for ever and after any refusal. Here it ends, and a refusal
+            // is an answer: otherwise each forgery would hold up a connection.
             Store::Minio | Store::Rustfs | Store::Ceph => {
                 Retry { after: trouble, delay: Duration::from_secs(3), tries: 10 }
             }
-            // Any answer will do.
-            Store::Noobaa => Retry {
-                after: |status| status.is_none(),
-                ..Retry { after: failed, delay: Duration::from_secs(1), tries: 5 }
-            },
+            // Any answer will do (`s3-dialects.md` 2.4).
+            Store::Noobaa => Retry { after: |status| status.is_none(), delay: Duration::from_secs(1), tries: 5 },
             Store::Versitygw => Retry::NEVER,
         }
     }

@@ -93,7 +93,7 @@ fn a_test_event_is_heard_and_not_relayed() {
     for text in [format!(r#"{{"events":[{test}]}}"#), test.to_owned()] {
         match parse(&text).expect("a message") {
             Body::TestEvent(test) => assert_eq!(test.bucket, "mine"),
-            other => panic!("{other:?}"),
+            Body::Records(records) => panic!("{records:?}"),
         }
     }
     let mixed = UPLOAD.replace("[{", &format!("[{test},{{"));

@@ -28,8 +28,9 @@ pub enum Gate {
     Header(HeaderName, Secret),
     /// The path's secret is all.
     Open,
-    /// Every record carries this text as its `opaqueData`: the body decides.
-    OpaqueData(Secret),
+    /// Every record carries one of these texts as its `opaqueData`: the body decides. A gateway (16.2) hands a blank of the topic's
+    /// attribute on as `+` and every other character as it is.
+    OpaqueData([Secret; 2]),
 }
 
 /// Why a request does not pass.
@@ -52,7 +53,9 @@ impl Gate {
             }
             Some(S3HttpAuth::Header(name, value)) => Self::Header(name.clone(), value.clone()),
             Some(S3HttpAuth::B2Signature(key)) => Self::B2(hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())),
-            Some(S3HttpAuth::OpaqueData(value)) => Self::OpaqueData(value.clone()),
+            Some(S3HttpAuth::OpaqueData(value)) => {
+                Self::OpaqueData([value.clone(), Secret::new(value.expose().replace(' ', "+"))])
+            }
         }
     }
 

@@ -114,12 +114,12 @@ fn foreign(text: &str) -> Refused {
     }
 }
 
-/// Whether every entry of `Records` carries `secret` as its `opaqueData`, and there is at least one: what Ceph RGW adds to each
-/// record of a topic (`s3-dialects.md` 2.2). Also what is no record must carry it; one that does not speaks for nobody.
-pub fn carries(text: &str, secret: &Secret) -> bool {
+/// Whether every entry of `Records` carries one of `secrets` as its `opaqueData`, and there is at least one: what Ceph RGW adds to
+/// each record of a topic (`s3-dialects.md` 2.2). Also what is no record must carry it; one that does not speaks for nobody.
+pub fn carries(text: &str, secrets: &[Secret]) -> bool {
+    let is_known = |data: &[u8]| secrets.iter().fold(false, |known, secret| known | secret.matches(data));
     record::opaque_data(text).is_some_and(|found| {
-        let all =
-            found.iter().fold(true, |all, data| all & data.as_deref().is_some_and(|d| secret.matches(d.as_bytes())));
+        let all = found.iter().fold(true, |all, data| all & data.as_deref().is_some_and(|d| is_known(d.as_bytes())));
         all && !found.is_empty()
     })
 }

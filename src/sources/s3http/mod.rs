@@ -78,8 +78,8 @@ impl S3HttpSource {
             Err(reason) => return refuse(StatusCode::FORBIDDEN, reason),
         };
         let text = std::str::from_utf8(&request.body);
-        if let Gate::OpaqueData(secret) = &self.gate
-            && !text.is_ok_and(|text| body::carries(text, secret))
+        if let Gate::OpaqueData(secrets) = &self.gate
+            && !text.is_ok_and(|text| body::carries(text, secrets))
         {
             return refuse(StatusCode::FORBIDDEN, "auth");
         }

@@ -100,7 +100,7 @@ fn what_is_no_clear_json_is_refused() {
 
 #[test]
 fn every_record_carries_the_opaque_data_or_none_is_believed() {
-    let secret = Secret::new("iamopaque");
+    let secret = [Secret::new("iamopaque")];
     let other = RECORD.replace("iamopaque", "iamopaquE");
     let bare = RECORD.replace(r#","opaqueData":"iamopaque""#, "");
     assert!(carries(&records(RECORD), &secret));

@@ -132,6 +132,11 @@ pub(super) fn is_framing(lower_name: &str) -> bool {
 const MAX_HEADERS: usize = 32;
 const MAX_HEADER_BYTES: usize = 4096;
 
+/// Whether a header, in lower case, is the message's own, so that no setting can override it (hard case 13).
+pub fn is_reserved_header(name: &str) -> bool {
+    RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Checks `event.notification.callback.headers`. Values never occur in a failure: they are tokens more often than not.
 pub(super) fn headers<'a>(
     pairs: impl Iterator<Item = (&'a str, Option<&'a str>)>,
@@ -148,7 +153,7 @@ pub(super) fn headers<'a>(
             continue;
         };
         let lower = parsed.as_str();
-        if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        if is_reserved_header(lower) {
             refuse(format!("the header {} is set by postern itself", quote(name)), "remove it");
             continue;
         }

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use callback::is_reserved_header;
 pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, examine, load, queue, sns};
 pub use network::{is_acceptable_endpoint, sns_url};
 pub use problem::Problem;

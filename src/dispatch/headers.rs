@@ -6,35 +6,16 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use super::format::Encoded;
-use crate::config::{Basic, Instance};
+use crate::config::{Basic, Instance, is_reserved_header};
 
 /// What goes out with every request that is not made for somebody else.
 const AGENT: &str = concat!("Postern/", env!("CARGO_PKG_VERSION"));
 
-/// Headers that belong to the connection or to the framing of a message; `Host` and `Content-Length` are egress's.
-const OF_THE_CONNECTION: [&str; 11] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Headers that only we may set, besides those that every attempt sets anyway.
-const OURS: [&str; 5] =
-    ["elements-webhook-id", "elements-webhook-signature", "webhook-id", "webhook-signature", "webhook-timestamp"];
-
-/// The headers that are the same on every attempt of `instance`. Made once.
+/// The headers that are the same on every attempt of `instance`. Made once. What the configuration should have refused stays out.
 pub fn standing(instance: &Instance) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &instance.headers {
-        if !OF_THE_CONNECTION.contains(&name.as_str()) && !OURS.contains(&name.as_str()) {
+        if !is_reserved_header(name.as_str()) {
             headers.append(name.clone(), value.clone());
         }
     }

@@ -109,7 +109,7 @@ fn push(known: Option<&Known>, change: &Change) -> Verdict {
             return Verdict::Outdated;
         }
     }
-    let known_at = known.at.or(known.listed.filter(|_| known.by_listing).map(|listed| listed.listed_at));
+    let known_at = known.at.or_else(|| known.listed.filter(|_| known.by_listing).map(|listed| listed.listed_at));
     match (change.at, known_at) {
         (Some(at), Some(known_at)) if at < known_at => Verdict::News(*known),
         _ => Verdict::News(Known { listed: known.listed, ..news }),

@@ -180,8 +180,8 @@ async fn the_dead_letter_queue_of_a_subscription_is_drained() {
         [("SubscriptionArn", subscription.as_str()), ("AttributeName", "RedrivePolicy"), ("AttributeValue", policy)];
     cloud.aws.sns("SetSubscriptionAttributes", &parameters).await;
     cloud.aws.create_announcing_bucket(BUCKET, &cloud.topic).await;
-    cloud.put(&["by https"]).await;
-    stand.delivered(&["by%20https"]).await;
+    cloud.put(&["by-https"]).await;
+    stand.delivered(&["by-https"]).await;
     // The sidecar is away: LocalStack gives up at once.
     stand.kill();
     cloud.put(&["lost", "found"]).await;

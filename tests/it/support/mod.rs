@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 pub(crate) mod aws;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod s3;
 pub(crate) mod sidecar;
 pub(crate) mod wait;
 

@@ -1,1 +1,0 @@
-//! Polling and reconciliation, against stand-ins and real stores.

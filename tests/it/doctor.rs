@@ -370,6 +370,22 @@ async fn the_way_from_a_real_bucket_is_judged_well_and_each_break_in_it_is_found
     assert_eq!(ready.status, 200, "{}", ready.text());
     assert!(ready.text().contains("instance photos: source"), "{}", ready.text());
 
+    // A queue as its makers leave it, one that is not there, and a listing.
+    let create = "Action=CreateQueue&Version=2012-11-05&QueueName=changes";
+    let scope =
+        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=00";
+    let headers = [("authorization", scope), ("content-type", "application/x-www-form-urlencoded")];
+    let made = call(Method::POST, &format!("{}/", server.endpoint()), &headers, create).await;
+    assert!(made.status.is_success(), "{}", made.text());
+    let queue = |name: &str| format!("{}/000000000000/{name}", server.endpoint());
+    place.set("POSTERN_SQS_QUEUE_URL", &format!("{},{}", queue("changes"), queue("nowhere")));
+    place.set("POSTERN_RECONCILE", "1h");
+    let (_, report) = place.report(&["--only", "queue,queue_redrive,listing"]).await;
+    assert_eq!(report.says("queue", "/changes holds 0 messages"), "ok");
+    assert_eq!(report.says("queue_redrive", "no redrive policy"), "warn");
+    assert_eq!(report.says("queue", "/nowhere (sqs:GetQueueAttributes) does not exist"), "fail");
+    assert_eq!(report.says("listing", "bucket photos can be listed"), "ok");
+
     place.set("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "another");
     let (_, report) = place.report(&[]).await;
     assert_eq!(report.says("bucket", "bucket another does not exist"), "fail");

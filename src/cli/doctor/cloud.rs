@@ -51,7 +51,7 @@ async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
         ));
     }
     let bucket = async {
-        let Some(bucket) = instance.bucket.as_ref().filter(|_| !foreign) else { return None };
+        let bucket = instance.bucket.as_ref().filter(|_| !foreign)?;
         Some(aws.check_bucket(bucket, s3).await)
     };
     let topics = async {

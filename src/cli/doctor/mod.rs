@@ -239,7 +239,7 @@ async fn look(context: &Arc<Context>, only: &[String]) -> Vec<Check> {
 fn unfinished(group: Group, ended: &Result<bool, tokio::time::error::Elapsed>, found: &[Check]) -> Option<Check> {
     let missing =
         || group.checks().iter().filter(|name| !found.iter().any(|check| check.checked.name == **name)).copied();
-    let name = missing().next().unwrap_or(group.checks()[0]);
+    let name = missing().next().unwrap_or_else(|| group.checks()[0]);
     let list = missing().collect::<Vec<_>>().join(", ");
     let checked = match ended {
         Ok(true) => return None,

@@ -9,6 +9,7 @@ pub mod simulate;
 pub mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -97,7 +98,12 @@ pub fn main() -> ExitCode {
 
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     match runtime() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // A name server or volume that hangs holds a thread for blocking work; it must not hold the exit.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            code
+        }
         Err(error) => {
             eprintln!("postern cannot start: the system gives no threads ({error})");
             ExitCode::from(EXIT_UNAVAILABLE)

@@ -2,7 +2,6 @@
 //! hold the name by which producers reach us.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -19,7 +18,7 @@ use crate::listener::tls;
 /// A renewal that works happens before this.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
-pub(super) fn run(context: &Arc<Context>, sink: &Sink) {
+pub(super) fn run(context: &Context, sink: &Sink) {
     let Some(files) = &context.config.tls else {
         let refused =
             ["POSTERN_TLS", "POSTERN_TLS_CERT_FILE", "POSTERN_TLS_KEY_FILE"].iter().any(|name| context.refused(name));

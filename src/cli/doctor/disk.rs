@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Context, Sink};
@@ -21,13 +20,7 @@ const HARDLY_ANY: u64 = 32 << 20;
 /// A commit waits for one sync; with this and more a burst waits visibly.
 const SLOW_SYNC: Duration = Duration::from_millis(100);
 
-pub(super) async fn run(context: &Arc<Context>, sink: &Sink) {
-    let (context, sink) = (Arc::clone(context), sink.clone());
-    // A network volume may hang: that holds a thread for blocking work and nothing else.
-    let _ = tokio::task::spawn_blocking(move || look(&context, &sink)).await;
-}
-
-fn look(context: &Context, sink: &Sink) {
+pub(super) fn run(context: &Context, sink: &Sink) {
     let dir = &context.config.data_dir;
     let shown = dir.display();
     match fs::metadata(dir) {

@@ -116,10 +116,10 @@ impl Group {
 
     async fn run(self, context: &Arc<Context>, sink: &Sink) {
         match self {
-            Self::Settings => settings::run(context, sink),
-            Self::Disk => disk::run(context, sink).await,
+            Self::Settings => blocking(context, sink, settings::run).await,
+            Self::Disk => blocking(context, sink, disk::run).await,
             Self::Clock => clock::run(context, sink).await,
-            Self::Certificate => certificate::run(context, sink),
+            Self::Certificate => blocking(context, sink, certificate::run).await,
             Self::Reach => reach::run(context, sink).await,
             Self::Callback => callback::run(context, sink).await,
             Self::Sns => sns::run(context, sink).await,
@@ -129,6 +129,17 @@ impl Group {
             Self::Cloud => sink.add(Checked::skip("credentials", "this build has no AWS client (feature aws)")),
             Self::Sidecar => sidecar::run(context, sink).await,
         }
+    }
+}
+
+/// Looks at files. A network volume may hang: that holds a thread for blocking work and no other check.
+async fn blocking(context: &Arc<Context>, sink: &Sink, look: fn(&Context, &Sink)) {
+    let (context, sink) = (Arc::clone(context), sink.clone());
+    if let Err(error) = tokio::task::spawn_blocking(move || look(&context, &sink)).await
+        && error.is_panic()
+    {
+        // The group's own task tells of it.
+        std::panic::resume_unwind(error.into_panic());
     }
 }
 

@@ -88,6 +88,7 @@ mod drain {
         let consumers = consumers.to_string();
         let settings = [
             ("POSTERN_TLS", "off"),
+            ("POSTERN_INSTANCE_NAME", "bench"),
             ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
             ("FILEMANAGEMENT_PROVIDER_ACCESS_KEY", "test"),
             ("FILEMANAGEMENT_PROVIDER_SECRET_KEY", "test"),

@@ -42,7 +42,9 @@ impl Cloud {
 
     /// Makes a queue; its URL at this LocalStack, whatever LocalStack calls itself.
     async fn create_queue(&self, name: &str) -> String {
-        self.sqs("CreateQueue", &serde_json::json!({"QueueName": name})).await;
+        // Short: a long poll of a killed sidecar lives on in LocalStack, and takes what comes during its 20 s.
+        let attributes = serde_json::json!({"VisibilityTimeout": "10"});
+        self.sqs("CreateQueue", &serde_json::json!({"QueueName": name, "Attributes": attributes})).await;
         format!("{}/000000000000/{name}", self.server.endpoint())
     }
 

@@ -42,6 +42,8 @@ const PURE: &[&str] = &[
     "sources/sns/message",
     "sources/sns/url",
     "sources/sns/verify",
+    "sources/sqs/pace",
+    "sources/sqs/recognise",
 ];
 
 /// What the pure core may not name. Addresses (`IpAddr`) are values, so `std::net` is judged by what opens a socket.

@@ -13,9 +13,6 @@ mod pace;
 mod recognise;
 mod report;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;

@@ -98,6 +98,26 @@ async fn with_verification_only_what_sns_signed_for_our_topic_is_taken_however_o
     assert_eq!(stand.app.ledger(|ledger| ledger.taken), 2);
 }
 
+/// Hard case 9. A certificate that cannot be fetched says nothing about the message: it is neither taken nor set aside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_proven_for_a_reason_of_our_own_goes_back_to_the_queue() {
+    let queue = queue(Options::default()).await;
+    let nobody = format!("http://127.0.0.1:{}", crate::support::process::free_port());
+    let settings = [("POSTERN_SQS_VERIFY", "on"), ("POSTERN_SNS_ENDPOINT_URL", nobody.as_str())];
+    let stand = draining(&queue, &settings).await;
+    let mut genuine = stand.envelope(&[created("genuine")]);
+    let path = genuine.signing_cert_url.rsplit_once('/').expect("a path").1.to_owned();
+    genuine.signing_cert_url = format!("{nobody}/{path}");
+    let number = queue.send(genuine.to_body());
+    stand.eventually("the trouble is told", async |stand| trouble(stand).await.is_some()).await;
+    assert!(trouble(&stand).await.expect("a trouble").contains("a signature cannot be checked now"));
+    stand.eventually("it is hidden for a while", async |_| !queue.ledger().visibility.is_empty()).await;
+    assert!(queue.ledger().visibility.iter().all(|(of, seconds)| *of == number && *seconds >= 1));
+    assert_eq!((queue.left(), queue.ledger().deleted.len()), (1, 0));
+    assert_eq!(dead_reasons(&stand).await, [""; 0]);
+    assert_eq!(stand.app.ledger(|ledger| ledger.requests), 0);
+}
+
 /// Hard case 21. What SNS gave up on and what it delivered after all meet here, and the app hears of it once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_by_https_is_a_duplicate_when_the_dead_letter_queue_brings_it_too() {

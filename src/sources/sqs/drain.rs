@@ -55,6 +55,8 @@ pub(super) struct Drain {
     pub(super) room: Room,
     /// Whether the store takes what it is given.
     pub(super) store_takes: watch::Sender<bool>,
+    /// Whether nothing more is received; shared by all queues of the instance.
+    pub(super) closed: watch::Sender<bool>,
     /// Messages in a row that could not be proven for a reason of our own.
     pub(super) unproven: AtomicU32,
     /// Deletions in a row that failed.
@@ -173,11 +175,12 @@ impl Drain {
                 back = self.settle(message, &receipt, place, &mut shutdown).await.err();
             }
             if let Some(visible_in) = back {
+                // Let go first: a heartbeat must not hide again what goes back.
+                drop(hold);
                 self.report.message("returned");
                 // Without it the message comes again all the same, later.
                 let _ = self.returns.call(&receipt, visible_in).await;
             }
-            drop(hold);
         }
     }
 
@@ -210,7 +213,7 @@ impl Drain {
                     tokio::select! {
                         biased;
                         // A replica may have room.
-                        () = shutdown.reached(Phase::Draining) => return Err(0),
+                        () = self.nobody_receives() => return Err(0),
                         () = sleep(pause) => {}
                     }
                 }
@@ -255,6 +258,12 @@ impl Drain {
                 None
             }
         }
+    }
+
+    /// Waits until all consumers have ended: what goes back while one of them still asks would come to it, and be hidden by nobody.
+    async fn nobody_receives(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     fn store_refuses(&self, error: &crate::queue::QueueError) {

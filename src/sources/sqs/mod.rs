@@ -40,6 +40,9 @@ use crate::telemetry::Metrics;
 /// What is left of the time to stop: a deletion that is on its way may end.
 const LAST_CALLS: Duration = Duration::from_millis(1500);
 
+/// Until SQS has noticed that its long polls are no longer waited for: it would hand them what goes back.
+const HANG_UP: Duration = Duration::from_millis(300);
+
 /// What draining one instance's queues needs.
 pub struct Setup {
     /// Whose queues they are; enabled.
@@ -67,9 +70,10 @@ pub struct Setup {
 pub async fn run(setup: Setup, mut shutdown: Shutdown) {
     let report = Arc::new(Report::new(&setup.instance.name, Arc::clone(&setup.health), setup.metrics.clone()));
     let tasks = TaskTracker::new();
+    let closed = watch::Sender::new(false);
     let (mut consumers, mut helpers) = (JoinSet::new(), JoinSet::new());
     for url in &setup.config.queues {
-        let (drain, batchers) = open(&setup, url, &report, &tasks).await;
+        let (drain, batchers) = open(&setup, url, &report, &tasks, &closed).await;
         for batcher in batchers {
             helpers.spawn(batcher.run(Arc::clone(&drain.queue)));
         }
@@ -100,6 +104,8 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
         "draining SQS"
     );
     while consumers.join_next().await.is_some() {}
+    tokio::time::sleep(HANG_UP).await;
+    closed.send_replace(true);
     tasks.close();
     let held = tasks.len();
     tokio::select! {
@@ -112,7 +118,13 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
 }
 
 /// One queue, and what carries out its calls.
-async fn open(setup: &Setup, url: &Url, report: &Arc<Report>, tasks: &TaskTracker) -> (Arc<Drain>, [Batcher; 2]) {
+async fn open(
+    setup: &Setup,
+    url: &Url,
+    report: &Arc<Report>,
+    tasks: &TaskTracker,
+    closed: &watch::Sender<bool>,
+) -> (Arc<Drain>, [Batcher; 2]) {
     let place = QueuePlace::of(url);
     let consumers = setup.config.consumers.max(1);
     let (deletes, deleting) = batches(Call::Delete, 2 * consumers);
@@ -129,6 +141,7 @@ async fn open(setup: &Setup, url: &Url, report: &Arc<Report>, tasks: &TaskTracke
         tasks: tasks.clone(),
         room: Room::for_consumers(consumers),
         store_takes: watch::Sender::new(true),
+        closed: closed.clone(),
         unproven: AtomicU32::new(0),
         undeleted: AtomicU32::new(0),
     };

@@ -124,13 +124,19 @@ impl ListError {
 }
 
 /// Lists buckets with one instance's credentials.
+///
+/// XML 1.0 cannot hold most control characters, and a key may, so Amazon is asked to encode keys. Other stores are asked so only for a
+/// page that cannot be read without: LocalStack compares start-after with the encoded keys and leaves out what it should list.
 #[derive(Debug)]
-pub struct Lister(aws_sdk_s3::Client);
+pub struct Lister {
+    client: aws_sdk_s3::Client,
+    encoded: bool,
+}
 
 impl Aws {
     /// Who lists buckets at `s3`. Credentials are looked for once more, so that those which appear later are found.
     pub async fn lister(&self, s3: &S3Config) -> Lister {
-        Lister(self.s3(s3).await)
+        Lister { client: self.s3(s3).await, encoded: s3.endpoint.is_none() }
     }
 }
 
@@ -140,13 +146,19 @@ impl Lister {
     /// # Errors
     /// [`ListError`]; then nothing is known of the bucket.
     pub async fn page(&self, bucket: &str, prefix: &str, from: &From, size: u16) -> Result<Page, ListError> {
+        match self.ask(bucket, prefix, from, size, self.encoded).await {
+            Err(ListError::Unreadable { .. }) if !self.encoded => self.ask(bucket, prefix, from, size, true).await,
+            answer => answer,
+        }
+    }
+
+    async fn ask(&self, bucket: &str, prefix: &str, from: &From, size: u16, encoded: bool) -> Result<Page, ListError> {
         let mut call = self
-            .0
+            .client
             .list_objects_v2()
             .bucket(bucket)
             .max_keys(i32::from(size))
-            // XML 1.0 cannot hold most control characters, and a key may.
-            .encoding_type(EncodingType::Url)
+            .set_encoding_type(encoded.then_some(EncodingType::Url))
             .set_prefix((!prefix.is_empty()).then(|| prefix.to_owned()));
         call = match from {
             From::After(key) if key.is_empty() => call,

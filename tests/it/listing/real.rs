@@ -55,10 +55,3 @@ async fn changes_in_ministack_are_polled() {
         put_overwrite_delete(ToolServer::start("ministack", &[]).endpoint()).await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_in_moto_are_polled() {
-    if tool("changes_in_moto_are_polled", "POSTERN_TEST_MOTO").is_some() {
-        put_overwrite_delete(ToolServer::start("moto", &[]).endpoint()).await;
-    }
-}

@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "queue/state",
     "record",
     "sources/changes",
+    "sources/listing/merge",
     "sources/mcs/handshake",
     "sources/mcs/message",
     "sources/s3http/auth",

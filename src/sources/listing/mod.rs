@@ -80,7 +80,10 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
             Instant::now() + schedule::first(&walker.config, random.draw()),
         );
         loop {
-            let (at, due) = schedule.next();
+            let Some((at, due)) = schedule.next() else {
+                // No bucket: the configuration does not allow that.
+                return shutdown.reached(Phase::Leaving).await;
+            };
             if !pause_ended(due.saturating_duration_since(Instant::now()), &mut shutdown).await {
                 return;
             }

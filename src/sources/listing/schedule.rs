@@ -67,11 +67,10 @@ impl Schedule {
         Self { every: config.every, follow_up, ranges: (0..ranges).map(turn).collect() }
     }
 
-    /// Which range is walked next, and when. Of those due at once the first, so that none waits for another's second turn.
-    pub(super) fn next(&self) -> (usize, Instant) {
-        let turns = self.ranges.iter().enumerate().map(|(at, turn)| (at, turn.due));
-        // Without ranges there is nothing to wait for; the caller finds no range there.
-        turns.min_by_key(|(_, due)| *due).unwrap_or((0, Instant::now()))
+    /// Which range is walked next, and when: of those due at once the first, so that none waits for another's second turn. `None`
+    /// where there are no ranges.
+    pub(super) fn next(&self) -> Option<(usize, Instant)> {
+        self.ranges.iter().enumerate().map(|(at, turn)| (at, turn.due)).min_by_key(|(_, due)| *due)
     }
 
     /// The walk of `range` that went on at `begun` is complete; `missing` says that something was missed that is not told yet.
@@ -126,17 +125,21 @@ mod tests {
         }
     }
 
+    fn due(schedule: &Schedule) -> Instant {
+        schedule.next().expect("a range").1
+    }
+
     #[test]
     fn walks_begin_an_interval_apart_and_at_once_when_one_took_longer() {
         let now = Instant::now();
         let mut schedule = Schedule::new(2, &config(ListingKind::Poll, HOUR), now);
-        assert_eq!(schedule.next(), (0, now));
+        assert_eq!(schedule.next(), Some((0, now)));
         schedule.completed(0, now, true);
-        assert_eq!(schedule.next(), (1, now), "each has its turn before any has its second");
+        assert_eq!(schedule.next(), Some((1, now)), "each has its turn before any has its second");
         schedule.completed(1, now - HOUR * 2, false);
-        assert_eq!(schedule.next(), (1, now - HOUR));
+        assert_eq!(schedule.next(), Some((1, now - HOUR)));
         schedule.completed(1, now + HOUR, false);
-        assert_eq!(schedule.next(), (0, now + HOUR));
+        assert_eq!(schedule.next(), Some((0, now + HOUR)));
     }
 
     #[test]
@@ -144,9 +147,9 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(2, &config(ListingKind::Poll, HOUR), now);
         schedule.failed(0, now, u64::MAX, "no".to_owned());
-        assert_eq!(schedule.next(), (1, now));
+        assert_eq!(schedule.next(), Some((1, now)));
         schedule.completed(1, now, false);
-        assert_eq!(schedule.next(), (0, now + FIRST));
+        assert_eq!(schedule.next(), Some((0, now + FIRST)));
         assert_eq!(schedule.troubles().collect::<Vec<_>>(), ["no"]);
         schedule.completed(0, now, false);
         assert_eq!(schedule.troubles().count(), 0);
@@ -163,11 +166,11 @@ mod tests {
         let mut schedule = Schedule::new(1, &config(ListingKind::Reconcile, HOUR), now);
         schedule.completed(0, now, true);
         let follow_up = now + GRACE + AFTER_GRACE;
-        assert_eq!(schedule.next().1, follow_up);
+        assert_eq!(due(&schedule), follow_up);
         schedule.completed(0, follow_up, true);
-        assert_eq!(schedule.next().1, now + HOUR, "one at most, and the interval stays");
+        assert_eq!(due(&schedule), now + HOUR, "one at most, and the interval stays");
         schedule.completed(0, now + HOUR, false);
-        assert_eq!(schedule.next().1, now + HOUR * 2);
+        assert_eq!(due(&schedule), now + HOUR * 2);
     }
 
     #[test]
@@ -175,6 +178,6 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(1, &config(ListingKind::Reconcile, GRACE), now);
         schedule.completed(0, now, true);
-        assert_eq!(schedule.next().1, now + GRACE);
+        assert_eq!(due(&schedule), now + GRACE);
     }
 }

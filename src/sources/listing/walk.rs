@@ -230,7 +230,7 @@ impl Going<'_> {
             let more = rows.len() == STRETCH;
             let bound = if more { rows.last().map(|row| row.entry.key.clone()) } else { end.clone() };
             let within = |entry: &Entry| bound.as_ref().is_none_or(|bound| entry.key <= *bound);
-            let listed: Vec<Entry> = std::iter::from_fn(|| entries.next_if(&within)).collect();
+            let listed: Vec<Entry> = std::iter::from_fn(|| entries.next_if(within)).collect();
             let reached = bound.clone().or_else(|| {
                 let keys = [listed.last().map(|entry| &entry.key), rows.last().map(|row| &row.entry.key)];
                 keys.into_iter().flatten().max().cloned()

@@ -84,7 +84,7 @@ impl Model {
             return Ok(());
         }
         // The position is not written down after every page.
-        if self.crashes.len() % 2 == 0 {
+        if self.crashes.len().is_multiple_of(2) {
             self.position.clear();
         }
         Err(Crash)

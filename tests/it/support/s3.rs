@@ -139,7 +139,7 @@ async fn serve(stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
     // An error of the service ends the connection without an answer.
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let answer = state.lock().expect("no handler panicked").answer(request.uri());
-        async move { answer.ok_or(std::io::Error::other("the connection is to break")) }
+        async move { answer.ok_or_else(|| std::io::Error::other("the connection is to break")) }
     });
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -115,7 +115,7 @@ pub fn egress_files(env: &dyn Environment) -> [Option<PathBuf>; 2] {
 }
 
 /// Every setting that the environment gives; unknown names of ours are problems.
-fn values(env: &dyn Environment, problems: &mut Vec<Problem>) -> Values {
+pub(super) fn values(env: &dyn Environment, problems: &mut Vec<Problem>) -> Values {
     let mut direct: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
     let mut files: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
     let mut broken = BTreeSet::new();

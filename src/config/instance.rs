@@ -340,7 +340,7 @@ fn topics(reader: &mut Reader<'_>) -> Vec<String> {
     }
 }
 
-fn credentials(reader: &mut Reader<'_>) -> Option<StaticCredentials> {
+pub(super) fn credentials(reader: &mut Reader<'_>) -> Option<StaticCredentials> {
     const KEYS: [&str; 2] = ["filemanagement.provider.access_key", "filemanagement.provider.secret_key"];
     reader.together(KEYS[0], KEYS[1]);
     let [access_key, secret_key] = KEYS.map(|name| {
@@ -372,7 +372,7 @@ fn element_key(text: &str) -> Result<String, Wrong> {
     }
 }
 
-fn region(text: &str) -> Result<String, Wrong> {
+pub(super) fn region(text: &str) -> Result<String, Wrong> {
     let fits = text.len() <= 40 && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     if fits {
         Ok(text.to_owned())

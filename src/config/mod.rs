@@ -17,6 +17,7 @@ mod network;
 mod problem;
 mod process;
 pub mod settings;
+mod setup;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -36,6 +37,7 @@ pub use callback::is_reserved_header;
 pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, examine, load, queue, sns};
 pub use network::{is_acceptable_endpoint, sns_url};
 pub use problem::Problem;
+pub use setup::{SetupConfig, SetupInstance, extra_authorities, setup};
 pub use topic::region_of as topic_region;
 pub(crate) use topic::{Partition, parts as topic_parts};
 pub use ways::{ListingConfig, ListingKind, McsEndpoint, McsTopic, S3HttpAuth, S3HttpConfig, SqsConfig};

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod listing;
+pub mod setup;
 pub mod sqs;
 
 use std::fmt;

@@ -1,0 +1,150 @@
+//! What `postern setup` asks of Amazon, call by call, and the pure parts of it.
+
+mod buckets;
+pub mod policy;
+mod queues;
+mod topics;
+pub mod wanted;
+
+use std::fmt;
+
+use aws_sdk_sns::config::ProvideCredentials as _;
+use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use url::Url;
+
+pub use buckets::{Announcements, Wanted};
+pub use queues::DeadLetterQueue;
+pub use topics::{Attributes, Listed};
+
+use super::{Aws, BadAuthorities, CREDENTIALS_TIMEOUT, MetadataService, ProxyConfig, Region, http_client};
+use crate::config::{S3Config, StaticCredentials};
+use crate::secret::Secret;
+
+/// The three services, in the topic's region.
+pub struct Amazon {
+    sns: aws_sdk_sns::Client,
+    sqs: aws_sdk_sqs::Client,
+    s3: aws_sdk_s3::Client,
+}
+
+impl fmt::Debug for Amazon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Amazon").finish_non_exhaustive()
+    }
+}
+
+/// A call that failed, for people: what was called, why it failed, and what to do.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{action}: {text}")]
+pub struct Trouble {
+    /// The IAM action, such as `sns:SetTopicAttributes`.
+    pub action: &'static str,
+    /// The error code; empty where there was no answer.
+    pub code: String,
+    /// Why, and what to do.
+    pub text: String,
+}
+
+/// Keys for signing requests of one's own.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: Secret,
+    /// Session token of temporary credentials.
+    pub token: Option<Secret>,
+}
+
+impl Aws {
+    /// The AWS that `postern setup` uses: `region` is the topic's, where it is known; without any, the environment's or profile's.
+    ///
+    /// # Errors
+    /// [`BadAuthorities`] when `extra_ca_pem` holds something else than certificates.
+    pub fn for_setup(
+        credentials: Option<StaticCredentials>,
+        region: &str,
+        endpoint: Option<&Url>,
+        extra_ca_pem: &[Vec<u8>],
+    ) -> Result<Self, BadAuthorities> {
+        super::check_authorities(extra_ca_pem)?;
+        let region = Region::new(region.to_owned());
+        Ok(Self {
+            credentials,
+            bucket_region: region.clone(),
+            region,
+            endpoint: endpoint.cloned(),
+            http: http_client(extra_ca_pem.to_vec(), ProxyConfig::from_env),
+            metadata: MetadataService {
+                http: http_client(extra_ca_pem.to_vec(), ProxyConfig::disabled),
+                endpoint: None,
+            },
+            provider: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    /// The clients of the three services. Another SNS's endpoint (`POSTERN_SNS_ENDPOINT_URL`) is its SQS's too.
+    pub async fn amazon(&self, s3: &S3Config) -> Amazon {
+        let shared = self.shared(self.region.clone()).await;
+        let mut queues = aws_sdk_sqs::config::Builder::from(&shared);
+        if let Some(endpoint) = &self.endpoint {
+            queues = queues.endpoint_url(endpoint.as_str());
+        }
+        Amazon {
+            sns: self.sns(self.region.clone()).await,
+            sqs: aws_sdk_sqs::Client::from_conf(queues.build()),
+            s3: self.s3(s3).await,
+        }
+    }
+
+    /// The credentials themselves; `None` where there are none.
+    pub async fn keys(&self) -> Option<Keys> {
+        let provider = self.provider().await;
+        let found = tokio::time::timeout(CREDENTIALS_TIMEOUT, provider.provide_credentials()).await.ok()?.ok()?;
+        Some(Keys {
+            access_key: found.access_key_id().to_owned(),
+            secret_key: Secret::new(found.secret_access_key()),
+            token: found.session_token().map(Secret::new),
+        })
+    }
+}
+
+const REFUSED: [&str; 6] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "AWS.SimpleQueueService.AccessDenied",
+    "UnauthorizedOperation",
+];
+
+/// What became of a call of `action`.
+fn trouble<E, R>(action: &'static str, error: &SdkError<E, R>) -> Trouble
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: fmt::Debug,
+{
+    let Some(answered) = error.as_service_error() else {
+        let text = clean(&DisplayErrorContext(error).to_string());
+        return Trouble {
+            action,
+            code: String::new(),
+            text: format!("no answer ({text}); check network, region and endpoint"),
+        };
+    };
+    let code = answered.code().unwrap_or_default().to_owned();
+    let message = clean(answered.message().unwrap_or("no message"));
+    let text = if REFUSED.contains(&code.as_str()) {
+        format!("not allowed ({message}); give the credentials the IAM action {action}")
+    } else if super::check::BAD_CREDENTIALS.contains(&code.as_str()) {
+        format!("the credentials are refused ({code}); check them and the clock of this machine")
+    } else {
+        format!("{code}: {message}")
+    };
+    Trouble { action, code, text }
+}
+
+/// Text of a service for a terminal: bounded, without control characters.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
+}

@@ -1,0 +1,177 @@
+//! What setup says: one line a step, or one JSON object at the end; secrets as `[secret]`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is as it should be; nothing was sent.
+    Ok,
+    /// It was not there.
+    Create,
+    /// It said something else.
+    Change,
+    /// It was taken away.
+    Remove,
+    /// Something to know; nobody's fault.
+    Note,
+    /// It remains to be done.
+    Open,
+    /// It failed.
+    Failed,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Create => "create",
+            Self::Change => "change",
+            Self::Remove => "remove",
+            Self::Note => "note",
+            Self::Open => "open",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// A step that failed: which, why, and what has not been done because of it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) step: &'static str,
+    pub(super) what: String,
+    pub(super) remains: Vec<&'static str>,
+}
+
+/// Collects and prints.
+pub(super) struct Report<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+    dry_run: bool,
+    /// Texts that are shown as `[secret]`, longest first.
+    secrets: Vec<String>,
+    steps: Vec<Value>,
+    failed: bool,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, json: bool, dry_run: bool) -> Self {
+        Self { out, json, dry_run, secrets: Vec::new(), steps: Vec::new(), failed: false }
+    }
+
+    /// From now on `secret` is never printed, in any of the spellings that it may have inside a URL, XML or JSON.
+    pub(super) fn hide(&mut self, secret: &str) {
+        let encoded = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let quoted = Value::from(secret).to_string();
+        let json = quoted.trim_matches('"').to_owned();
+        let xml = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        for spelling in [secret.to_owned(), encoded, json, xml] {
+            if !spelling.is_empty() && !self.secrets.contains(&spelling) {
+                self.secrets.push(spelling);
+            }
+        }
+        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    /// A heading, such as which instance follows.
+    pub(super) fn heading(&mut self, text: &str) {
+        if !self.json {
+            let text = self.masked(text);
+            self.line(&text);
+        }
+    }
+
+    /// A step is done, or would be.
+    pub(super) fn step(&mut self, verdict: Verdict, step: &str, text: &str) {
+        self.failed |= verdict == Verdict::Failed;
+        let text = self.masked(text);
+        if self.json {
+            self.steps.push(json!({ "step": step, "verdict": verdict.word(), "text": text }));
+        } else {
+            let would = self.dry_run && matches!(verdict, Verdict::Create | Verdict::Change | Verdict::Remove);
+            let word = if would { format!("would {}", verdict.word()) } else { verdict.word().to_owned() };
+            self.line(&format!("  {word:<12}  {step}: {text}"));
+        }
+    }
+
+    /// Exactly what would be sent; only a dry run shows it.
+    pub(super) fn exact(&mut self, what: &str, body: &str) {
+        if !self.dry_run {
+            return;
+        }
+        let body = self.masked(body);
+        if self.json {
+            self.steps.push(json!({ "would_send": what, "body": body }));
+        } else {
+            self.line(&format!("      {what}:"));
+            for line in body.lines() {
+                self.line(&format!("        {line}"));
+            }
+        }
+    }
+
+    /// A step failed, and so the steps after it are not done.
+    pub(super) fn failure(&mut self, failed: &Failed) {
+        self.step(Verdict::Failed, failed.step, &failed.what);
+        if !failed.remains.is_empty() {
+            let remains =
+                format!("not done because of that: {}; run this again when it is settled", failed.remains.join(", "));
+            self.step(Verdict::Open, "what remains", &remains);
+        }
+    }
+
+    /// Prints the JSON object, if it was asked for; whether every step went well.
+    pub(super) fn end(mut self) -> bool {
+        if self.json {
+            let whole = json!({ "done": !self.failed, "dry_run": self.dry_run, "steps": self.steps });
+            let text = format!("{whole:#}");
+            self.line(&text);
+        }
+        !self.failed
+    }
+
+    fn masked(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
+    }
+
+    fn line(&mut self, text: &str) {
+        // Nobody is left to tell when standard output is gone; what was asked for is done nevertheless.
+        let _ = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_in_every_spelling_also_in_json() {
+        for json in [false, true] {
+            let mut out = Vec::new();
+            let mut report = Report::new(&mut out, json, true);
+            report.hide("p&ss w\"rd");
+            report.step(Verdict::Create, "subscription", "https://me:p%26ss%20w%22rd@host/ and p&ss w\"rd");
+            report.exact("XML", "<Url>p&amp;ss w&quot;rd</Url> {\"x\":\"p&ss w\\\"rd\"}");
+            assert!(report.end());
+            let text = String::from_utf8(out).expect("UTF-8");
+            assert_eq!(text.matches("[secret]").count(), 4, "{text}");
+            assert!(!text.contains("ss w"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_remains_and_ends_badly() {
+        let mut out = Vec::new();
+        let mut report = Report::new(&mut out, false, false);
+        report.failure(&Failed {
+            step: "topic",
+            what: "no".to_owned(),
+            remains: vec!["access policy", "subscription"],
+        });
+        assert!(!report.end());
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert!(text.contains("FAILED") && text.contains("access policy, subscription"), "{text}");
+    }
+}

@@ -63,7 +63,6 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut reader = Reader { values: &values, problems: &mut problems };
     let public_url = reader.read("POSTERN_PUBLIC_URL", http_url);
-    let mcs = ways::mcs(&mut reader, public_url.as_ref(), &mut Vec::new());
     let sns_endpoint = reader.read("POSTERN_SNS_ENDPOINT_URL", |text| {
         let url = http_url(text)?;
         if is_acceptable_endpoint(&url) {
@@ -76,6 +75,10 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
         path_style: reader.read("POSTERN_S3_PATH_STYLE", boolean).unwrap_or(false),
     };
     let sns_basic = process::basic(&mut reader, "POSTERN_SNS_BASIC_USERNAME", "POSTERN_SNS_BASIC_PASSWORD");
+    // Whose webhooks are accepted is the sidecar's affair: one that is told a URL is taken to have some.
+    let told = ["POSTERN_MCS_SECRET", "POSTERN_MCS_URL"].into_iter().filter(|name| values.is_set(name));
+    let accepted: Vec<String> = told.map(str::to_owned).collect();
+    let mcs = ways::mcs_endpoints(&mut reader, &accepted, &mut Vec::new());
     let shared = reader.read("POSTERN_BUCKETS", instance::buckets).unwrap_or_default();
     let name = reader.text("POSTERN_INSTANCE_NAME").map(str::to_owned);
     let mut instances = Vec::new();
@@ -122,7 +125,7 @@ fn one(values: &Values, name: Option<String>, shared: &[String], problems: &mut 
         }
     }
     let mcs_topics = ways::mcs_topics(&mut reader);
-    let s3http = ways::s3http(&mut reader);
+    let s3http = ways::s3http(&mut reader, &mut Vec::new());
     let objects = reader.read("event.objects", ObjectFilter::parse).unwrap_or_default();
     let credentials = instance::credentials(&mut reader);
     let bucket =

@@ -3,8 +3,10 @@
 mod buckets;
 pub mod policy;
 mod queues;
+pub mod signed;
 mod topics;
 pub mod wanted;
+pub mod xml;
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::report::{Failed, Report};
-use super::{Args, Kind, amazon, unmake};
+use super::{Args, Kind, amazon, ceph, mcs, unmake};
 use crate::cli::EXIT_USAGE;
 use crate::config::{self, Environment, SetupConfig, SetupInstance};
 use crate::egress::{Client, Options, ProxySettings};
@@ -66,9 +66,8 @@ async fn one(
     match (kind, context.args.remove) {
         (Kind::Aws, false) => amazon::set_up(context, instance, report).await,
         (Kind::Aws, true) => unmake::remove(context, instance, report).await,
-        (Kind::Mcs | Kind::Ceph, _) => {
-            Err(Failed { step: "store", what: "not available yet".to_owned(), remains: Vec::new() })
-        }
+        (Kind::Mcs, _) => mcs::run(context, instance, report).await,
+        (Kind::Ceph, _) => ceph::run(context, instance, report).await,
     }
 }
 

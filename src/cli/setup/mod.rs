@@ -5,9 +5,13 @@
 #[cfg(feature = "aws")]
 mod amazon;
 #[cfg(feature = "aws")]
+mod ceph;
+#[cfg(feature = "aws")]
 mod door;
 #[cfg(feature = "aws")]
 mod kinds;
+#[cfg(feature = "aws")]
+mod mcs;
 #[cfg(feature = "aws")]
 mod report;
 #[cfg(feature = "aws")]

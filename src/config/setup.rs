@@ -11,7 +11,7 @@ use super::problem::{Problem, quote, quote_url};
 use super::text::{boolean, list, wrong};
 use super::values::{Reader, Values};
 use super::{Basic, McsEndpoint, McsTopic, ObjectFilter, S3Config, S3HttpConfig, StaticCredentials};
-use super::{document, instance, process, topic, ways};
+use super::{buckets, document, instance, process, topic, ways};
 
 /// What is to be set up, and through what.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
     let told = ["POSTERN_MCS_SECRET", "POSTERN_MCS_URL"].into_iter().filter(|name| values.is_set(name));
     let accepted: Vec<String> = told.map(str::to_owned).collect();
     let mcs = ways::mcs_endpoints(&mut reader, &accepted, &mut Vec::new());
-    let shared = reader.read("POSTERN_BUCKETS", instance::buckets).unwrap_or_default();
+    let shared = buckets::allowed(&mut reader, &[]);
     let name = reader.text("POSTERN_INSTANCE_NAME").map(str::to_owned);
     let mut instances = Vec::new();
     if OWN.iter().any(|name| values.is_set(name)) {
@@ -90,6 +90,10 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
             instances.extend(one(&draft.values, draft.name, &shared, &mut problems));
         }
     }
+    let with_mcs = instances.iter().filter(|instance| !instance.mcs_topics.is_empty());
+    let accepted: Vec<String> = with_mcs.map(|instance| instance.name.clone()).collect();
+    let mcs =
+        ways::mcs_endpoints(&mut Reader { values: &values, problems: &mut problems }, &accepted, &mut Vec::new());
     if problems.is_empty() {
         return Ok(SetupConfig { public_url, s3, sns_endpoint, sns_basic, mcs, instances });
     }
@@ -129,7 +133,7 @@ fn one(values: &Values, name: Option<String>, shared: &[String], problems: &mut 
     let objects = reader.read("event.objects", ObjectFilter::parse).unwrap_or_default();
     let credentials = instance::credentials(&mut reader);
     let bucket =
-        reader.read("filemanagement.provider.bucket_name", |text| instance::bucket(text).map(|()| text.to_owned()));
+        reader.read("filemanagement.provider.bucket_name", |text| buckets::check(text).map(|()| text.to_owned()));
     let region = reader.read("filemanagement.provider.region_name", instance::region);
     if reader.problems.len() > before {
         return None;
@@ -141,7 +145,8 @@ fn one(values: &Values, name: Option<String>, shared: &[String], problems: &mut 
         .or_else(|| mcs_topics.first().map(|topic| topic.bucket.clone()))
         .or_else(|| bucket.clone())
         .unwrap_or_else(|| "postern".to_owned());
-    let buckets = if shared.is_empty() { bucket.into_iter().collect() } else { shared.to_vec() };
+    let allowed = buckets::allowed(&mut Reader { values, problems }, shared);
+    let buckets = buckets::about(&allowed, bucket.as_deref(), &mcs_topics);
     Some(SetupInstance { name, topics, topic_name, buckets, region, credentials, objects, mcs_topics, s3http })
 }
 

@@ -86,6 +86,30 @@ install_promtool_unlocked() {
   printf '%s\n' "$dir/promtool"
 }
 
+# install_ceph: Ceph's daemons from Debian's packages; prints the gateway's path. They run as root, and so does their installation.
+install_ceph() { locked install_ceph_unlocked; }
+
+install_ceph_unlocked() {
+  local log=$cache_dir/ceph.log
+  if [ "$(id -u)" != 0 ]; then
+    say "Ceph's daemons need root here, and this is not root"
+    return 1
+  fi
+  if command -v ceph-mon >/dev/null && command -v ceph-osd >/dev/null && command -v radosgw; then return 0; fi
+  if ! command -v apt-get >/dev/null; then
+    say "radosgw is not on the PATH, and there is no apt-get to install it with (packages radosgw ceph-mon ceph-osd ceph-common)"
+    return 1
+  fi
+  say "installing Ceph (Debian packages radosgw ceph-mon ceph-osd ceph-common)"
+  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends radosgw ceph-mon ceph-osd ceph-common; } >"$log" 2>&1 9>&-; then
+    say "Ceph cannot be installed; the end of $log:"
+    tail -n 5 "$log" >&2
+    return 1
+  fi
+  command -v radosgw
+}
+
 # --- servers -------------------------------------------------------------------------------------------------------------------
 
 free_port() { "$1" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

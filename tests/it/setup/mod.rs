@@ -1,6 +1,7 @@
 //! `postern setup`, against LocalStack, an MCS of our own and Ceph RGW, with the real binary on both sides.
 
 mod amazon;
+mod ceph;
 mod mcs;
 
 use std::process::Command;

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 pub(crate) mod aws;
+#[cfg(feature = "aws")]
+pub(crate) mod ceph;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod s3;

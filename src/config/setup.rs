@@ -90,10 +90,6 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
             instances.extend(one(&draft.values, draft.name, &shared, &mut problems));
         }
     }
-    let with_mcs = instances.iter().filter(|instance| !instance.mcs_topics.is_empty());
-    let accepted: Vec<String> = with_mcs.map(|instance| instance.name.clone()).collect();
-    let mcs =
-        ways::mcs_endpoints(&mut Reader { values: &values, problems: &mut problems }, &accepted, &mut Vec::new());
     if problems.is_empty() {
         return Ok(SetupConfig { public_url, s3, sns_endpoint, sns_basic, mcs, instances });
     }

@@ -59,6 +59,13 @@ async fn ceph_is_set_up_delivers_odd_keys_in_order_and_loses_nothing_while_the_s
     let mut settings: Vec<(&str, &str)> = ours[..4].to_vec();
     settings.push(("POSTERN_LISTEN", &listen));
     let sidecar = Sidecar::start(arn, &receiver.url("/events"), &settings).await;
+    // The gateway looks for new topics, and at one that nobody answered for, only every half minute or so.
+    for _ in 0..480 {
+        if receiver.received().len() >= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
     receiver.wait_for("the first two are delivered", |_| receiver.received().len() >= 2).await;
     ceph.call(Method::DELETE, &format!("photos/{key}"), "", "").await;
     let is_removal = |received: &Received| about(received).0 == "ObjectRemoved:Delete";
@@ -79,6 +86,7 @@ async fn ceph_is_set_up_delivers_odd_keys_in_order_and_loses_nothing_while_the_s
         "s3":{"bucket":{"name":"photos"},"object":{"key":"forged","size":1}},"opaqueData":"guess"}]}"#;
     let reply = crate::support::aws::call(Method::POST, &format!("{public}/s3/{SECRET}"), &[], forged).await;
     assert!(matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED), "{reply:?}");
+    assert_eq!(receiver.received().len(), 3);
     drop(sidecar);
 
     let said = setup(&ours, &["--remove"]).await;

@@ -15,6 +15,8 @@ mod mcs;
 #[cfg(feature = "aws")]
 mod report;
 #[cfg(feature = "aws")]
+mod subscription;
+#[cfg(feature = "aws")]
 mod unmake;
 
 use std::process::ExitCode;

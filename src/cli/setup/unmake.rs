@@ -1,9 +1,10 @@
 //! `postern setup --remove` at Amazon: takes away what setup made, from the bucket to the topic, and only that.
 
-use super::amazon::{Found, failed, find, queue_name, site};
+use super::amazon::{failed, queue_name, site};
 use super::door;
 use super::kinds::Context;
 use super::report::{Failed, Report, Verdict};
+use super::subscription::{Found, find};
 use crate::aws::setup::{Trouble, policy};
 use crate::config::SetupInstance;
 

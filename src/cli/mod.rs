@@ -49,7 +49,7 @@ enum Command {
     Simulate(Box<simulate::Args>),
     /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
     Verify(verify::Args),
-    /// Do what the console steps do: topic, access policy, bucket notification, subscription
+    /// Have a bucket announce its changes here: all that the console steps do, at Amazon, MCS S3 and Ceph
     Setup(setup::Args),
     /// Check everything that can be checked, and say what to do about what fails
     Doctor(doctor::Args),

@@ -16,13 +16,17 @@ const BEGIN: &str = "<!-- settings:begin -->\n";
 const END: &str = "<!-- settings:end -->";
 
 /// Pages that name metrics, commands and settings to people.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/kubernetes/network-policy.yaml",
     "deploy/kubernetes/sidecar.yaml",
     "deploy/prometheus/rules.test.yaml",
     "deploy/prometheus/rules.yaml",
+    "deploy/recipes/listing.md",
+    "deploy/recipes/setup.md",
+    "deploy/recipes/sqs.md",
+    "deploy/recipes/stores.md",
     "deploy/systemd/postern.service",
     "examples/env.sample",
 ];

@@ -170,6 +170,10 @@ pub(super) fn payload() -> String {
 pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
     let limit = if filter.limit == 0 { 100 } else { filter.limit.min(10_000) };
     let mut found = Vec::new();
+    // All tables as of one moment: a delivery that ends between two of the reads would be listed twice, and one that is replayed not
+    // at all. Dropped at the end, which rolls nothing back.
+    let snapshot = conn.unchecked_transaction()?;
+    let conn: &Connection = &snapshot;
     let payload = payload();
     let name = "(SELECT name FROM instances WHERE id = instance)";
     if filter.states.is_empty() || filter.states.contains(&State::Owed) {

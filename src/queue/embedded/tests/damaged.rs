@@ -91,3 +91,24 @@ async fn a_damaged_row_is_discarded_and_its_log_keeps_no_settlement_from_being_d
     assert_eq!(bed.queue.shared.faults.reopened.load(SeqCst), 0);
     assert_eq!(bed.queue.list(Filter::default()).await.expect("read").len(), 5);
 }
+
+/// The tables were read one after another: a delivery that ended in between was listed as owed and as delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_ends_while_a_list_is_made_is_in_it_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bed = start(dir.path());
+    let events = (0..300).map(|n| super::event(n, &format!("k{n}"), None)).collect();
+    bed.queue.append(super::append_of(events)).await.expect("stored");
+    let reader = super::open_readonly(dir.path()).expect("opened");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let listing = std::thread::spawn(move || {
+        let mut lengths = std::collections::BTreeSet::new();
+        while stopped.try_recv().is_err() {
+            lengths.insert(reader.list(&Filter { limit: 1000, ..Filter::default() }).expect("read").len());
+        }
+        lengths
+    });
+    drain(&bed, 300).await;
+    stop.send(()).expect("a listener");
+    assert_eq!(listing.join().expect("lists"), [300].into());
+}

@@ -146,7 +146,8 @@ pub async fn bind(config: Config) -> Result<App, StartError> {
         .await?,
     );
     let desk = Arc::new(Desk::new(Arc::clone(&shared), metrics.clone(), config.sns.non_s3, config.dispatch.format));
-    let source = (!topics.is_empty()).then(|| {
+    // Also for a topic whose instances are all switched off: its messages are refused there, and to SNS a 404 would be another story.
+    let source = config.instances.iter().any(|i| !i.topics.is_empty()).then(|| {
         Arc::new(SnsSource::new(
             &config.instances,
             Arc::clone(&verifier),

@@ -19,6 +19,7 @@
 //! | 7 | one letter, telling which of the following comes: what tells this change from the next of the same object |
 //! | `S` | sequencer, as sent: where the dialect's kind is `aws` and one came |
 //! | `T` | eventTime and x-amz-request-id, as sent, two fields: otherwise, where there is at least one of them |
+//! | `N` | eventTime and sequencer, as sent, two fields: instead of `T` where there is a sequencer that no order can be told from, and no x-amz-request-id |
 //! | `L` | last-modified time and the beginning of the walk that saw the change first, both in decimal milliseconds, two fields: what a listing found |
 //! | `R` | the raw record: otherwise |
 //!
@@ -39,7 +40,7 @@ use serde_json::value::RawValue;
 use crate::clock::UnixMillis;
 use crate::event::{Event, EventId, EventType, ObjectType, Origin, Sequencer};
 use crate::record::wire::is_deeper_than;
-use crate::record::{Dialect, MAX_DEPTH, Record};
+use crate::record::{Dialect, MAX_DEPTH, Record, SentSequencer};
 
 pub use listed::{Finding, Listed, listed};
 
@@ -72,6 +73,13 @@ pub fn event(record: &Record<'_>, context: &Context<'_>) -> Event {
     let key = decoded.as_deref().unwrap_or(&record.key);
     let difference = match &sequencer {
         Some(Sequencer::Aws(sequencer)) => Difference::Sequencer(sequencer),
+        // versitygw's time has whole seconds, in which an object can be written, removed, and written again as it was. Its counter
+        // orders nothing over a restart, but tells these apart.
+        _ if let (Some(time), None, Some(SentSequencer::Text(counter))) =
+            (&record.event_time, &record.request_id, &record.sequencer) =>
+        {
+            Difference::TimeAndCounter(time, counter)
+        }
         _ if record.event_time.is_some() || record.request_id.is_some() => Difference::TimeAndRequest(
             record.event_time.as_deref().unwrap_or_default(),
             record.request_id.as_deref().unwrap_or_default(),
@@ -191,6 +199,7 @@ enum Difference<'a> {
     Listing(&'a str, &'a str),
     Raw(&'a str),
     Sequencer(&'a str),
+    TimeAndCounter(&'a str, &'a str),
     TimeAndRequest(&'a str, &'a str),
 }
 
@@ -207,6 +216,7 @@ fn identity(common: [&str; 6], difference: &Difference<'_>) -> EventId {
         Difference::Listing(modified, seen) => ["L", modified, seen].into_iter().for_each(field),
         Difference::Raw(raw) => ["R", raw].into_iter().for_each(field),
         Difference::Sequencer(sequencer) => ["S", sequencer].into_iter().for_each(field),
+        Difference::TimeAndCounter(time, counter) => ["N", time, counter].into_iter().for_each(field),
         Difference::TimeAndRequest(time, request) => ["T", time, request].into_iter().for_each(field),
     }
     let mut id = [0; 15];

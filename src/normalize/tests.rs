@@ -301,3 +301,17 @@ fn without_request_id_and_time_the_record_itself_is_the_identity() {
     assert_eq!(of(&bare, &MCS).id, of(&bare, &MCS).id);
     assert_ne!(of(&bare, &MCS).id, of(&bare.replace("1577453615", "1577453616"), &MCS).id);
 }
+
+/// Written, removed and written again as it was, all within the second that versitygw tells (`s3-dialects.md` 2.5): taken for the
+/// first writing, the last would be dropped, and the app would hold the object for removed.
+#[test]
+fn without_a_request_id_a_counter_tells_changes_within_a_second_apart() {
+    let versitygw = Context { origin: Origin::S3http, dialect: Dialect::VERSITYGW, ..CONTEXT };
+    let written = |counter: &str| {
+        let text = message("s3:ObjectCreated:Put", &format!(r#""key":"k","eTag":"e","sequencer":"{counter}""#));
+        of(&text.replace("R1", "").replace("44.379Z", "44Z"), &versitygw)
+    };
+    assert_ne!(written("1").id, written("3").id);
+    assert_eq!(written("1").id, written("1").id);
+    assert_eq!(written("1").sequencer, None, "it orders nothing");
+}

@@ -126,6 +126,11 @@ fn auth(text: &str, shape: Shape) -> Result<S3HttpAuth, Wrong> {
         }
         return Ok(S3HttpAuth::B2Signature(Secret::new(text)));
     }
+    // What a template leaves of `Bearer $TOKEN` without a token: taken as a token, the first guess would open.
+    let is_header = text.ends_with(':') && !text.contains(' ');
+    if is_header || ["bearer", "basic"].iter().any(|scheme| text.eq_ignore_ascii_case(scheme)) {
+        return wrong("names a scheme or a header, and no value follows", ADVICE);
+    }
     if let Some(value) = text.strip_prefix("opaqueData=") {
         return match (shape, value) {
             (Shape::EventBridge, _) => wrong("is opaqueData, which EventBridge does not send", ADVICE),
@@ -180,7 +185,7 @@ fn header(name: &str, value: &str) -> Result<S3HttpAuth, Wrong> {
 /// `USER:PASSWORD`, or the same in base64 already.
 fn basic(rest: &str) -> Result<S3HttpAuth, Wrong> {
     let is_coded = STANDARD.decode(rest).is_ok_and(|bytes| bytes.contains(&b':'));
-    if !is_coded && !rest.contains(':') {
+    if !is_coded && (!rest.contains(':') || rest == ":") {
         return wrong(
             "what follows Basic is neither USER:PASSWORD nor the base64 of it",
             "write Basic USER:PASSWORD; it is encoded here",
@@ -213,6 +218,8 @@ mod tests {
             ("Digest a=1, b=2", "authorization=Digest a=1, b=2"),
             ("Basic user:pass word", "authorization=Basic dXNlcjpwYXNzIHdvcmQ="),
             ("Basic dXNlcjpwYXNz", "authorization=Basic dXNlcjpwYXNz"),
+            ("Basic user:", "authorization=Basic dXNlcjo="),
+            ("Basic user:a:b", "authorization=Basic dXNlcjphOmI="),
             ("X-Api-Key: a b", "x-api-key=a b"),
             ("Authorization: Token x", "authorization=Token x"),
             ("opaqueData=iam opaque", "opaque=iam opaque"),
@@ -238,6 +245,11 @@ mod tests {
             ("X-Api-Key:hunter2", Shape::Records),
             ("opaqueData=hunter2", Shape::EventBridge),
             ("opaqueData=", Shape::Records),
+            ("Bearer ", Shape::Records),
+            ("basic", Shape::EventBridge),
+            ("Basic :", Shape::Records),
+            ("Authorization: ", Shape::Records),
+            ("X-Api-Key: ", Shape::Records),
         ] {
             let (what, advice) = auth(text, shape).expect_err(text);
             assert!(!format!("{what}{advice}").contains("hunter2"), "{what}");

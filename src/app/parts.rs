@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::{Clock, ClockSkew, UnixMillis};
-use crate::config::{CallbackUrl, ChainPolicy, Config, QueueConfig};
+use crate::config::{CallbackUrl, ChainPolicy, Config, McsEndpoint, QueueConfig};
 use crate::egress::{Call, CallError, Client, Options, ProxySettings};
 use crate::health::Health;
 use crate::listener::{Intake, Source};
@@ -204,11 +204,16 @@ pub(super) fn secret_routes(
     sns: Option<&Arc<SnsSource>>,
 ) -> Vec<(Secret, Arc<dyn Source>)> {
     let mut routes: Vec<(Secret, Arc<dyn Source>)> = Vec::new();
-    for endpoint in &config.mcs {
-        let target = endpoint.target.expose();
-        let path = Secret::new(target.split_once('?').map_or(target, |(path, _)| path));
-        let source = McsSource::new(endpoint.clone(), &config.instances, Arc::clone(desk), Arc::clone(clock));
-        routes.push((path, Arc::new(source)));
+    // Two URLs during a move may differ in their query alone, and then one source has both.
+    let path_of = |endpoint: &McsEndpoint| endpoint.target.expose().split('?').next().unwrap_or_default().to_owned();
+    for (at, endpoint) in config.mcs.iter().enumerate() {
+        let path = path_of(endpoint);
+        if config.mcs[..at].iter().any(|earlier| path_of(earlier) == path) {
+            continue;
+        }
+        let endpoints = config.mcs.iter().filter(|other| path_of(other) == path).cloned().collect();
+        let source = McsSource::new(endpoints, &config.instances, Arc::clone(desk), Arc::clone(clock));
+        routes.push((Secret::new(path), Arc::new(source)));
     }
     for instance in &config.instances {
         let Some(s3http) = &instance.s3http else { continue };

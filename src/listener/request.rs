@@ -169,7 +169,9 @@ impl Front {
         let read = timeout(self.limits.body, self.read(body, length_hint)).await.unwrap_or(Err(Unread::Slow));
         let answer = match read {
             Ok((body, _held)) => {
-                let target = uri.path_and_query().map_or("", |target| target.as_str()).into();
+                let target = uri.path_and_query().map_or("/", |target| target.as_str());
+                // `POST http://host?query`, whole as a proxy gets it, has no slash in it.
+                let target = if target.starts_with('?') { format!("/{target}").into() } else { target.into() };
                 let request = Request { target, headers, body, peer };
                 match timeout(self.limits.answer, caught(source, request)).await {
                     Ok(Some(answer)) => answer,

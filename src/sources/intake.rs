@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::clock::UnixMillis;
-use crate::config::{Format, Instance, NonS3};
+use crate::config::{Format, Instance, McsTopic, NonS3};
 use crate::event::{Event, Origin};
 use crate::normalize::{self, Context};
 use crate::queue::{Append, Appended, Change, NewDelivery, Queue, QueueError, SetAside, memory_key};
@@ -42,13 +42,15 @@ const MAX_ENVELOPES: usize = 8 << 20;
 /// Characters of a name in an audit line; buckets have at most 63.
 const MAX_AUDITED: usize = 200;
 
-/// MCS S3: the project|bucket pairs are the instance's allow-list (`POSTERN_MCS_TOPICS`). A bucket's name is its own within the
-/// whole storage, so a record that does not name its owner is judged by the bucket alone.
+/// MCS S3: whether a record is of this project|bucket. A bucket's name is its own within the whole storage, so a record that does not
+/// name its owner is judged by the bucket alone.
+pub(super) fn is_of(record: &Record<'_>, topic: &McsTopic) -> bool {
+    topic.bucket == record.bucket && record.owner.as_deref().is_none_or(|owner| owner == topic.project)
+}
+
+/// MCS S3: the project|bucket pairs are the instance's allow-list (`POSTERN_MCS_TOPICS`).
 fn is_foreign_project(instance: &Instance, notice: &Notice<'_>, record: &Record<'_>) -> bool {
-    notice.origin == Origin::Mcs
-        && !instance.mcs_topics.iter().any(|topic| {
-            topic.bucket == record.bucket && record.owner.as_deref().is_none_or(|owner| owner == topic.project)
-        })
+    notice.origin == Origin::Mcs && !instance.mcs_topics.iter().any(|topic| is_of(record, topic))
 }
 
 /// By what a notification that is sent again is known. What SNS signs comes once for all instances of its topic. What comes over HTTP
@@ -61,6 +63,11 @@ fn memory_of(instances: &[Arc<Instance>], notice: &Notice<'_>, id: &str) -> [u8;
         parts.extend(instances.iter().map(|instance| instance.name.as_bytes()));
     }
     memory_key(&parts)
+}
+
+/// A producer's text for a log.
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_AUDITED).collect()
 }
 
 /// What became of a notification.
@@ -118,7 +125,7 @@ impl Desk {
             tracing::info!(
                 source = notice.origin.as_str(),
                 topic = notice.topic,
-                bucket = test.bucket,
+                bucket = bounded(&test.bucket),
                 "S3 sent its test event"
             );
             return Ok(Accepted::TestEvent);
@@ -293,7 +300,6 @@ impl Desk {
         for instance in instances {
             Metrics::count(&self.metrics.events, &instance.name, "foreign_project", dropped as u64);
         }
-        let bounded = |text: &str| text.chars().take(MAX_AUDITED).collect::<String>();
         tracing::warn!(
             topic = notice.topic,
             bucket = bounded(&first.bucket),
@@ -344,7 +350,7 @@ impl Desk {
             tracing::warn!(
                 instance = &*instance.name,
                 topic = notice.topic,
-                bucket = event.bucket,
+                bucket = bounded(&event.bucket),
                 message_id = notice.message_id,
                 "dropped a record of a bucket that this instance does not accept (POSTERN_BUCKETS)"
             );

@@ -11,13 +11,13 @@ use hyper::body::Bytes;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::{Instance, McsEndpoint};
+use crate::config::{Instance, McsEndpoint, McsTopic};
 use crate::event::Origin;
 use crate::listener::{Answer, Request, Source};
 use crate::queue::Pending;
-use crate::record::Dialect;
+use crate::record::{self, Body, Dialect};
 use crate::sources::answers;
-use crate::sources::intake::{Accepted, Desk, Notice};
+use crate::sources::intake::{Accepted, Desk, Notice, is_of};
 
 pub mod handshake;
 pub mod message;
@@ -39,10 +39,12 @@ const REFUSAL_LINES: (u32, Duration) = (20, Duration::from_secs(30));
 /// Characters of a stranger's text that are logged.
 const SHOWN: usize = 200;
 
-/// One URL of MCS S3 webhooks. `project|bucket` chooses the instances.
+/// The URLs of MCS S3 webhooks that share a path. `project|bucket` chooses the instances.
 pub struct McsSource {
-    endpoint: McsEndpoint,
+    endpoints: Vec<McsEndpoint>,
     instances: Vec<Arc<Instance>>,
+    /// Pairs that only instances which are switched off have.
+    switched_off: Vec<McsTopic>,
     desk: Arc<Desk>,
     clock: Arc<dyn Clock>,
     handshakes: Quota,
@@ -50,20 +52,36 @@ pub struct McsSource {
 }
 
 impl McsSource {
-    /// A source behind `endpoint` for those of `instances` that are enabled and have MCS topics.
-    pub fn new(endpoint: McsEndpoint, instances: &[Arc<Instance>], desk: Arc<Desk>, clock: Arc<dyn Clock>) -> Self {
-        let instances = instances.iter().filter(|i| i.enabled && !i.mcs_topics.is_empty()).cloned().collect();
+    /// A source behind `endpoints`, whose paths are the same, for those of `instances` that are enabled and have MCS topics.
+    pub fn new(
+        endpoints: Vec<McsEndpoint>,
+        instances: &[Arc<Instance>],
+        desk: Arc<Desk>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (on, off): (Vec<_>, Vec<_>) =
+            instances.iter().filter(|i| !i.mcs_topics.is_empty()).cloned().partition(|i| i.enabled);
+        let switched_off = off
+            .iter()
+            .flat_map(|instance| &instance.mcs_topics)
+            .filter(|topic| !on.iter().any(|instance| instance.mcs_topics.contains(topic)))
+            .cloned()
+            .collect();
         let [handshakes, refusal_lines] = [HANDSHAKES, REFUSAL_LINES].map(|(burst, every)| Quota::new(burst, every));
-        Self { endpoint, instances, desk, clock, handshakes, refusal_lines }
+        Self { endpoints, instances: on, switched_off, desk, clock, handshakes, refusal_lines }
     }
 
     async fn judge(&self, request: Request) -> Answer {
         // Like a wrong path: whoever knows only a part of the URL learns nothing of the rest.
-        if !self.is_our_query(&request.target) {
+        let Some(endpoint) = self.endpoint_of(&request.target) else {
             return Answer::plain(StatusCode::NOT_FOUND, "not_found");
+        };
+        // Switched off, or without a single pair: taking anything would be losing it.
+        if self.instances.is_empty() {
+            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
         }
         match message::read(&request.body) {
-            Ok(Message::Handshake(handshake)) => self.handshake(&handshake, &request),
+            Ok(Message::Handshake(handshake)) => self.handshake(&handshake, &request, endpoint),
             Ok(Message::Notification(text)) => self.notification(text).await,
             Ok(Message::Empty) => Answer::plain(StatusCode::OK, Accepted::Dropped.as_str()),
             Err(refused) => {
@@ -74,12 +92,20 @@ impl McsSource {
     }
 
     /// The path was compared by the router. A query, where the URL has one, may hold the secret as well as the path, so the whole
-    /// target is compared then, to its end.
-    fn is_our_query(&self, target: &str) -> bool {
-        !self.endpoint.target.expose().contains('?') || self.endpoint.target.matches(target.as_bytes())
+    /// target is compared then, to its end; a URL without one takes what is left.
+    fn endpoint_of(&self, target: &str) -> Option<&McsEndpoint> {
+        let (mut exact, mut open) = (None, None);
+        for endpoint in &self.endpoints {
+            if !endpoint.target.expose().contains('?') {
+                open = Some(endpoint);
+            } else if endpoint.target.matches(target.as_bytes()) {
+                exact = Some(endpoint);
+            }
+        }
+        exact.or(open)
     }
 
-    fn handshake(&self, asked: &Handshake<'_>, request: &Request) -> Answer {
+    fn handshake(&self, asked: &Handshake<'_>, request: &Request, endpoint: &McsEndpoint) -> Answer {
         let (project, bucket, events) = (asked.topic.project(), asked.topic.bucket(), asked.topic.events());
         let mut known = self.instances.iter().flat_map(|instance| &instance.mcs_topics);
         let now = Instant::now();
@@ -104,7 +130,7 @@ impl McsSource {
             peer = %request.peer,
             "answered an MCS handshake: notifications of this bucket arrive here once the webhook is saved"
         );
-        let signature = handshake::signature(asked, self.endpoint.url.expose());
+        let signature = handshake::signature(asked, endpoint.url.expose());
         Answer {
             body: Bytes::from(format!("{{\"signature\":\"{signature}\"}}")),
             content_type: Some("application/json"),
@@ -113,9 +139,8 @@ impl McsSource {
     }
 
     async fn notification(&self, text: &str) -> Answer {
-        // Switched off, or without a single pair: taking it would be losing it.
-        if self.instances.is_empty() {
-            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
+        if self.is_for_switched_off(text) {
+            return Answer::plain(StatusCode::FORBIDDEN, "disabled");
         }
         let notice = Notice {
             origin: Origin::Mcs,
@@ -128,6 +153,18 @@ impl McsSource {
             received_at: self.clock.now(),
         };
         answers::stored(self.desk.accept(&self.instances, notice).await)
+    }
+
+    /// Whether a notification is for an instance that is switched off, and for no other: such a one accepts nothing, and dropping
+    /// it as a stranger's with 200 would lose it.
+    fn is_for_switched_off(&self, text: &str) -> bool {
+        if self.switched_off.is_empty() {
+            return false;
+        }
+        let Ok(Body::Records(records)) = record::parse_as(Dialect::MCS.shape, text) else { return false };
+        let on = || self.instances.iter().flat_map(|instance| &instance.mcs_topics);
+        records.iter().flatten().any(|record| self.switched_off.iter().any(|topic| is_of(record, topic)))
+            && !records.iter().flatten().any(|record| on().any(|topic| is_of(record, topic)))
     }
 }
 

@@ -150,6 +150,36 @@ async fn a_query_of_the_url_is_compared_too() {
     assert_eq!(post(&stand, &format!("/in?key={SECRET}"), &[], body.as_bytes()).await.status, 200);
 }
 
+/// The router once knew one source for a path: of two URLs that differ in their query alone the first answered 404, and during a
+/// rotation the bucket's webhook was lost.
+#[tokio::test]
+async fn two_urls_may_differ_in_their_query_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("urls");
+    let urls = ["http://test.com/hook?k=the-older-secret-1", "http://test.com/hook?k=the-newer-secret-2"];
+    std::fs::write(&file, urls.join("\n")).expect("written");
+    let stand = stand(&[("POSTERN_MCS_SECRET", ""), ("POSTERN_MCS_URL_FILE", file.to_str().expect("text"))]).await;
+    let [first, second] = [urls[0], urls[1]].map(|url| url.trim_start_matches("http://test.com"));
+    let signatures = [
+        signed(&stand, first, &[], &confirmation()).await,
+        signed(&stand, second, &[], &confirmation()).await,
+        signed(&stand, urls[0], &[], &confirmation()).await,
+    ];
+    assert!(signatures[0] != signatures[1] && signatures[0] == signatures[2], "each signs its own URL: {signatures:?}");
+    for wrong in ["/hook", "/hook?k=", "/hook?k=the-older-secret-1&k=the-newer-secret-2"] {
+        assert_eq!(post(&stand, wrong, &[], confirmation().to_string().as_bytes()).await.status, 404, "{wrong}");
+    }
+}
+
+/// A whole URL in the request line, as a proxy is given it, has no slash before its query.
+#[tokio::test]
+async fn a_whole_url_without_a_path_is_the_one_that_was_configured() {
+    let stand = stand(&[("POSTERN_MCS_URL", "http://test.com?k=a-secret-in-the-query-1")]).await;
+    for target in ["http://test.com?k=a-secret-in-the-query-1", "/?k=a-secret-in-the-query-1"] {
+        signed(&stand, target, &[], &confirmation()).await;
+    }
+}
+
 #[tokio::test]
 async fn two_secrets_open_during_a_rotation_and_each_signs_its_own_url() {
     let mut stand = prepare(&[("POSTERN_MCS_SECRET", "")]).await;

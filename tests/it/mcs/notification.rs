@@ -171,7 +171,42 @@ async fn the_pair_chooses_among_instances() {
 async fn a_switched_off_instance_takes_nothing() {
     let stand = stand(&[("EVENT_NOTIFICATION_ENABLED", "false")]).await;
     assert_eq!(notify(&stand, &[record("s3:ObjectCreated:Put", "a", 1)]).await, 403);
-    assert_eq!(post(&stand, &path(), &[], super::confirmation().to_string().as_bytes()).await.status, 403);
+    for body in [
+        super::confirmation().to_string().as_str(),
+        r#"{"Records":[]}"#,
+        r#"{"Event":"s3:TestEvent","Bucket":"bucketA"}"#,
+    ] {
+        assert_eq!(post(&stand, &path(), &[], body.as_bytes()).await.status, 403, "{body}");
+    }
+}
+
+/// Beside an instance that is on, the notifications of one that is off were taken for a stranger's: 200, and lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_another_a_switched_off_instance_takes_nothing_either() {
+    let mut stand = prepare(&[]).await;
+    let off = json!({"element": {"key": "mcss3"}, "name": "off", "configuration": {
+        "event.notification.enabled": false, "event.vendor.type": "webhooks",
+        "POSTERN_MCS_TOPICS": "mcs2|bucketB,mcs2883541269|bucketA",
+        "event.notification.callback.url": stand.app.url(), "event.notification.signature.key": crate::hard_cases::stand::KEY}});
+    stand.file("instances/off.json", &off.to_string());
+    let folder = stand.dir.path().join("instances").to_str().expect("a path").to_owned();
+    stand.set("POSTERN_INSTANCES", &folder);
+    stand.begin().await;
+    let of = |project: Option<&str>, bucket: &str| {
+        let mut record = record("s3:ObjectCreated:Put", &format!("{bucket}/{project:?}"), 1);
+        record["s3"]["bucket"] = json!({"name": bucket, "ownerIdentity": {"principalId": project}});
+        record
+    };
+    for (record, status) in [
+        (of(Some("mcs2"), "bucketB"), 403),
+        (of(None, "bucketB"), 403),
+        (of(Some("mcs3"), "bucketB"), 200),
+        (of(Some("mcs2883541269"), "bucketA"), 200),
+    ] {
+        assert_eq!(notify(&stand, std::slice::from_ref(&record)).await, status, "{record}");
+    }
+    let both = [of(Some("mcs2"), "bucketB"), of(Some("mcs2883541269"), "bucketA")];
+    assert_eq!(notify(&stand, &both).await, 200, "what somebody accepts is not refused for its neighbour");
 }
 
 /// Hard case 2 with seconds for an order: an older one is superseded, one of the same second is not.

@@ -97,9 +97,9 @@ async fn a_damaged_row_is_discarded_and_its_log_keeps_no_settlement_from_being_d
 async fn a_delivery_that_ends_while_a_list_is_made_is_in_it_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let bed = start(dir.path());
-    let events = (0..300).map(|n| super::event(n, &format!("k{n}"), None)).collect();
-    bed.queue.append(super::append_of(events)).await.expect("stored");
-    let reader = super::open_readonly(dir.path()).expect("opened");
+    let events = (0..300).map(|n| event(n, &format!("k{n}"), None)).collect();
+    bed.queue.append(append_of(events)).await.expect("stored");
+    let reader = open_readonly(dir.path()).expect("opened");
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let listing = std::thread::spawn(move || {
         let mut lengths = std::collections::BTreeSet::new();

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::{Format, Instance};
-use crate::event::Event;
+use crate::event::{Event, Origin};
 use crate::queue::Claim;
 
 mod cloud_elements;
@@ -53,15 +53,20 @@ pub fn encode(format: Format, instance: &Instance, claim: &Claim) -> Encoded {
     }
 }
 
-/// The notification as it came, with the headers by which SNS clients know one. What came in another way than by a
-/// notification (a listing, or an event that was queued under another format) is its record alone.
+/// The notification as it came, with the headers by which SNS clients know one where a topic of SNS published it; MCS S3 has the
+/// first of them too (`s3-dialects.md` 1.5), and no other store has any. What came in another way than by a notification (a
+/// listing, or an event that was queued under another format) is its record alone.
 fn sns(instance: &Instance, event: &Event) -> Encoded {
     let Some(notification) = &event.notification else {
         return Encoded::json(record(instance, event).get().as_bytes().to_vec());
     };
-    let mut headers =
-        vec![(HeaderName::from_static("x-amz-sns-message-type"), HeaderValue::from_static("Notification"))];
-    for (name, value) in [("x-amz-sns-message-id", &event.message_id), ("x-amz-sns-topic-arn", &event.topic)] {
+    let of_topic = event.topic.as_deref().is_some_and(|topic| topic.split(':').nth(2) == Some("sns"));
+    let mut headers = Vec::new();
+    if of_topic || event.origin == Origin::Mcs {
+        headers.push((HeaderName::from_static("x-amz-sns-message-type"), HeaderValue::from_static("Notification")));
+    }
+    let named = [("x-amz-sns-message-id", &event.message_id), ("x-amz-sns-topic-arn", &event.topic)];
+    for (name, value) in named.into_iter().filter(|_| of_topic) {
         if let Some(value) = value.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.push((HeaderName::from_static(name), value));
         }

@@ -234,6 +234,27 @@ fn raw_is_the_record_alone_or_several_under_records() {
     assert_eq!(encode(Format::Sns, &instance(), &two), encode(Format::Raw, &instance(), &two));
 }
 
+/// The callback of a MinIO event said that it came from the topic `s3http`: an app that has SNS's library looked for a signature.
+#[test]
+fn sns_names_no_topic_where_none_published() {
+    let mut event = event("ObjectCreated:Put", "a");
+    event.notification = Some(r#"{"Records":[{}]}"#.into());
+    for (origin, topic, expected) in [
+        (Origin::Mcs, "mcs", Some("Notification")),
+        (Origin::S3http, "s3http", None),
+        (Origin::Sqs, "arn:aws:sqs:us-east-1:123456789012:q", None),
+        (Origin::S3http, "arn:aws:sns:us-east-1:123456789012:t", Some("Notification")),
+    ] {
+        (event.origin, event.topic) = (origin, Some(topic.to_owned()));
+        let encoded = encode(Format::Sns, &instance(), &claim(vec![event.clone()]));
+        assert_eq!(text(&encoded), r#"{"Records":[{}]}"#);
+        assert_eq!(header(&encoded, "x-amz-sns-message-type"), expected, "{topic}");
+        let is_arn = topic.contains(":sns:");
+        assert_eq!(header(&encoded, "x-amz-sns-topic-arn"), is_arn.then_some(topic));
+        assert_eq!(header(&encoded, "x-amz-sns-message-id").is_some(), is_arn);
+    }
+}
+
 #[test]
 fn sns_is_the_notification_as_it_came_or_else_the_record() {
     let mut event = event("ObjectCreated:Put", "a");

@@ -17,15 +17,12 @@ use prometheus_client::registry::Registry;
 
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::{Clock, SystemClock, UnixMillis};
-use crate::config::{self, CallbackUrl, Problem, ProcessEnvironment, QueueConfig};
+use crate::config::{self, CallbackUrl, Problem, ProcessEnvironment};
 use crate::egress::{Call, Client, Options};
 use crate::queue::embedded::{self, OpenError};
 use crate::queue::{Filter, InstanceStats, Queue, Row, State, Stats};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
-
-/// Longer than any dedupe memory, and short enough to be counted in milliseconds.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Which deliveries.
 #[derive(Clone, Debug, ClapArgs)]
@@ -256,8 +253,6 @@ async fn change_store(selection: &Selection, filter: Filter, all: bool, what: &'
     let metrics = Metrics::register(&mut Registry::default());
     let dir = selection.data_dir();
     let bounds = config::queue(&ProcessEnvironment).map_err(settings)?;
-    // Forgetting is the sidecar's work: this shell need not know for how long it remembers.
-    let bounds = QueueConfig { dedupe_for: FOREVER, ..bounds };
     match embedded::open(&dir, &bounds, &[], Arc::new(SystemClock), metrics) {
         Ok(store) => {
             let count = match what {

@@ -95,7 +95,14 @@ pub fn admin(env: &dyn Environment) -> Result<(SocketAddr, Option<Secret>), Vec<
     if problems.is_empty() { Ok(admin) } else { Err(problems) }
 }
 
+/// Longer than any dedupe memory, and short enough to be counted in milliseconds.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The bounds of the queue, for commands that open the store themselves; other settings are not looked at.
+///
+/// For how long the sidecar remembers depends on settings that a shell need not have (the replay window, how often it reconciles, both
+/// in documents too), and a store that is opened with a shorter span drops what is out of it. So these bounds forget nothing:
+/// forgetting is the sidecar's work.
 ///
 /// # Errors
 /// What is wrong with these settings.
@@ -103,7 +110,7 @@ pub fn queue(env: &dyn Environment) -> Result<QueueConfig, Vec<Problem>> {
     let values = values(env, &mut Vec::new());
     let mut problems = Vec::new();
     let queue = process::queue(&mut Reader { values: &values, problems: &mut problems }, Duration::ZERO);
-    if problems.is_empty() { Ok(queue) } else { Err(problems) }
+    if problems.is_empty() { Ok(QueueConfig { dedupe_for: FOREVER, ..queue }) } else { Err(problems) }
 }
 
 /// The files of authorities for outgoing TLS: `POSTERN_EGRESS_CA_FILE`, and the trust anchor where another SNS is named.

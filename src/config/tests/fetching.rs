@@ -126,6 +126,19 @@ mod with_aws {
         assert_eq!((of(&map).buckets, of(&map).every), (vec!["b".to_owned()], Duration::from_secs(300)));
     }
 
+    /// Hard case 17. A command that opens the store of a stopped sidecar (`postern replay`) once took the default of a day, although the
+    /// sidecar remembered for longer because of how seldom it reconciled, and would have dropped what was out of that span.
+    #[test]
+    fn a_command_forgets_nothing_that_the_sidecar_remembers() {
+        let map = env(&[("POSTERN_RECONCILE", "30days"), BUCKET]);
+        let sidecar = good(&map).queue.dedupe_for;
+        assert!(sidecar > Duration::from_secs(60 * 24 * 3600), "{sidecar:?}");
+        let told_otherwise = bare(&[("POSTERN_DEDUPE_FOR", "1h")]);
+        for shell in [Map::new(), told_otherwise, map] {
+            assert!(queue(&shell).expect("bounds").dedupe_for > sidecar * 2, "{shell:?}");
+        }
+    }
+
     #[test]
     fn reconciliation_lists_the_buckets_beside_push() {
         let config = good(&env(&[("POSTERN_RECONCILE", "1h"), BUCKET, ("POSTERN_RECONCILE_GRACE", "5m")]));

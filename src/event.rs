@@ -114,6 +114,13 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Reads the word of [`Origin::as_str`]; `None` when it is not one.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Mcs, Self::Poll, Self::Reconcile, Self::S3http, Self::Sns, Self::Sqs]
+            .into_iter()
+            .find(|origin| origin.as_str() == word)
+    }
+
     /// The word in logs, metrics and listings.
     pub fn as_str(self) -> &'static str {
         match self {

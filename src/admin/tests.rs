@@ -97,6 +97,7 @@ fn row(seq: u64) -> Row {
         bucket: "b".into(),
         key: "k".into(),
         event_name: "ObjectCreated:Put".into(),
+        origin: Some(crate::event::Origin::Mcs),
         accepted_at: UnixMillis(1),
         ended_at: None,
         next_at: None,

@@ -162,7 +162,7 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let _ = writeln!(
             out,
-            "{:<11} {:<20} {:<20} {:<8} {} {} ({})",
+            "{:<11} {:<20} {:<20} {:<8} {} {} ({}{})",
             row.state.as_str(),
             row.accepted_at.to_iso_seconds(),
             row.event_id,
@@ -170,6 +170,7 @@ fn table(rows: &[Row]) -> String {
             clean(&row.event_name),
             clean(&format!("{}/{}", row.bucket, row.key)),
             clean(&row.instance),
+            row.origin.map_or(String::new(), |origin| format!(", {}", origin.as_str())),
         );
         if let Some(reason) = &row.reason {
             let _ = writeln!(out, "            why: {}", clean(reason));

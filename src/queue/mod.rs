@@ -37,7 +37,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
-use crate::event::{Event, EventId};
+use crate::event::{Event, EventId, Origin};
 
 pub mod embedded;
 mod error;
@@ -355,6 +355,9 @@ pub struct Row {
     pub key: String,
     /// Event name.
     pub event_name: String,
+    /// How we came to know of it; absent for what ended before stores noted it, and for a damaged row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// When it was accepted.
     pub accepted_at: UnixMillis,
     /// When it ended, for what has ended.

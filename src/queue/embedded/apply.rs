@@ -201,7 +201,8 @@ impl Store<'_> {
             event.id.to_string(),
             event.bucket,
             event.key,
-            event.event_name
+            event.event_name,
+            event.origin.as_str()
         ])?;
         count.change(-1, 0, 0, 0);
         count.owed_bytes = count.owed_bytes.saturating_sub(item.size);

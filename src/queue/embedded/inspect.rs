@@ -8,6 +8,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::files::OpenError;
 use super::{files, rows, schema};
 use crate::clock::UnixMillis;
+use crate::event::Origin;
 use crate::queue::{Filter, InstanceStats, QueueError, Row, State, Stats};
 
 /// The store of another process, or of none, for looking only.
@@ -49,7 +50,7 @@ pub(super) fn open(dir: &Path) -> Result<ReadOnly, OpenError> {
     }
     let store = |e: rusqlite::Error| OpenError::Store { dir: dir.to_owned(), message: e.to_string() };
     let conn = schema::open_reader(dir).map_err(store)?;
-    let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(store)?;
+    let found = schema::version(&conn).map_err(store)?;
     if found > schema::VERSION {
         return Err(OpenError::Newer { dir: dir.to_owned(), found, known: schema::VERSION });
     }
@@ -164,7 +165,7 @@ fn field_of(path: &str) -> String {
 
 /// The members of the event that a listing and the slim history hold.
 pub(super) fn payload() -> String {
-    ["id", "bucket", "key", "event_name"].map(field_of).join(", ")
+    ["id", "bucket", "key", "event_name", "origin"].map(field_of).join(", ")
 }
 
 pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
@@ -188,8 +189,10 @@ pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<R
     }
     let mut narrowed = Where::of(filter, filter.before_seq, true);
     if narrowed.states(&filter.states, &[State::Delivered, State::Discarded]) {
+        // A store of version 1 is listed as it is: only its owner takes it over.
+        let origin = if schema::version(conn)? < 2 { "NULL" } else { "origin" };
         let columns = format!(
-            "seq, state, {name}, event_id, bucket, key, event_name, accepted_at, ended_at, NULL, attempts, reason, log"
+            "seq, state, {name}, event_id, bucket, key, event_name, {origin}, accepted_at, ended_at, NULL, attempts, reason, log"
         );
         select(conn, &columns, "ended", narrowed, limit, &mut found)?;
     }
@@ -223,12 +226,13 @@ fn select(
             key: row.get(5)?,
             event_name: row.get(6)?,
             // Of a damaged row at least the rest is shown.
-            accepted_at: UnixMillis(row.get(7).unwrap_or_default()),
-            ended_at: row.get::<_, Option<i64>>(8)?.map(UnixMillis),
-            next_at: row.get::<_, Option<i64>>(9).unwrap_or_default().map(UnixMillis),
-            attempts: row.get(10).unwrap_or_default(),
-            reason: row.get(11)?,
-            log: rows::log(row, 12).map(|log| rows::attempts(&log)).unwrap_or_default(),
+            origin: row.get::<_, Option<String>>(7)?.as_deref().and_then(Origin::parse),
+            accepted_at: UnixMillis(row.get(8).unwrap_or_default()),
+            ended_at: row.get::<_, Option<i64>>(9)?.map(UnixMillis),
+            next_at: row.get::<_, Option<i64>>(10).unwrap_or_default().map(UnixMillis),
+            attempts: row.get(11).unwrap_or_default(),
+            reason: row.get(12)?,
+            log: rows::log(row, 13).map(|log| rows::attempts(&log)).unwrap_or_default(),
         })
     })?;
     for row in rows {

@@ -166,7 +166,7 @@ impl<'c> Sql<'c> {
             remove_owed: conn.prepare("DELETE FROM owed WHERE seq = ?1 RETURNING log")?,
             insert_ended: conn.prepare(
                 "INSERT OR REPLACE INTO ended (seq, instance, state, accepted_at, ended_at, attempts, reason, log, event_id,
-                 bucket, key, event_name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 bucket, key, event_name, origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?,
             to_dead: conn.prepare(
                 "INSERT OR REPLACE INTO dead (seq, instance, lane, accepted_at, paused_ms, size, state, ended_at, attempts,

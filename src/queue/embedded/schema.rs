@@ -13,7 +13,7 @@ pub(super) const FILE: &str = "postern.db";
 /// | version | since | what it added |
 /// |---|---|---|
 /// | 1 | part 1 | |
-/// | 2 | part 2 | beside each `seen_` table an `object_` table: what was told of each object's state |
+/// | 2 | part 2 | beside each `seen_` table an `object_` table: what was told of each object's state; `ended.origin` |
 pub(super) const VERSION: i64 = 2;
 
 /// `owed` is the hot table, with three indexes: one finds what to load (never failed, by arrival; failed, by its time), one
@@ -38,7 +38,7 @@ CREATE TABLE dead (seq INTEGER PRIMARY KEY, instance INTEGER NOT NULL, lane BLOB
   reason TEXT, log TEXT, event TEXT NOT NULL);
 CREATE TABLE ended (seq INTEGER PRIMARY KEY, instance INTEGER NOT NULL, state TEXT NOT NULL, accepted_at INTEGER NOT NULL,
   ended_at INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT, log TEXT, event_id TEXT NOT NULL, bucket TEXT NOT NULL,
-  key TEXT NOT NULL, event_name TEXT NOT NULL);
+  key TEXT NOT NULL, event_name TEXT NOT NULL, origin TEXT);
 ";
 
 /// Opens the connection of the writer and makes the tables where there are none.
@@ -57,7 +57,7 @@ pub(super) fn open_writer(dir: &Path) -> Result<Result<Connection, i64>, rusqlit
     conn.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
     conn.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
     tune(&conn, 2048)?;
-    let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version(&conn)?;
     if version == 0 {
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
     } else if version == 1 {
@@ -66,6 +66,11 @@ pub(super) fn open_writer(dir: &Path) -> Result<Result<Connection, i64>, rusqlit
         return Ok(Err(version));
     }
     Ok(Ok(conn))
+}
+
+/// The version of the store's format; 0 where there are no tables yet.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// The table of what was told of objects' states, in the part of the memory that begins at `start`.
@@ -78,7 +83,9 @@ pub(super) fn object_table(start: i64) -> String {
 
 /// What makes a store of version 1 one of version 2.
 fn from_1(conn: &Connection) -> rusqlite::Result<String> {
-    memory_parts(conn)?.into_iter().map(|start| Ok(object_table(start))).collect()
+    let tables: String = memory_parts(conn)?.into_iter().map(object_table).collect();
+    // Of what has ended before, nobody noted by which way it came.
+    Ok(format!("{tables} ALTER TABLE ended ADD COLUMN origin TEXT;"))
 }
 
 /// The beginnings of the memory's parts, by which their tables are named; in no order.

@@ -103,15 +103,16 @@ impl Store<'_> {
                         row.get::<_, i64>(2).unwrap_or_default(),
                         rows::log(row, 3),
                         row.get::<_, i64>(4).unwrap_or_default(),
-                        [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?, row.get(8)?],
+                        [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?],
                     ))
                 },
             )?;
-            let (id, accepted_at, attempts, log, size, [event_id, bucket, key, name]) = row;
+            let (id, accepted_at, attempts, log, size, [event_id, bucket, key, name, origin]) = row;
             self.conn.execute(
                 "INSERT OR REPLACE INTO ended (seq, instance, state, accepted_at, ended_at, attempts, reason, log, event_id,
-                 bucket, key, event_name) VALUES (?1, ?2, 'discarded', ?3, ?4, ?5, 'discarded by an operator', ?6, ?7, ?8, ?9, ?10)",
-                params![seq, id, accepted_at, now.0, attempts, log, event_id, bucket, key, name],
+                 bucket, key, event_name, origin)
+                 VALUES (?1, ?2, 'discarded', ?3, ?4, ?5, 'discarded by an operator', ?6, ?7, ?8, ?9, ?10, ?11)",
+                params![seq, id, accepted_at, now.0, attempts, log, event_id, bucket, key, name, origin],
             )?;
             self.conn.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), [seq])?;
             self.ended += 1;

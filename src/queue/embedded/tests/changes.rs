@@ -192,13 +192,14 @@ async fn a_store_of_version_1_opens_with_all_that_it_holds_and_goes_on() {
     bed.queue.append(append_of(vec![event(3, "z", None)])).await.expect("stored");
     bed.queue.close().await;
     drop(bed);
-    // Version 1 is what there was before the tables of objects.
+    // Version 1 is what there was before the tables of objects and the origin of what ended.
     let conn = rusqlite::Connection::open(dir.path().join("postern.db")).expect("opened");
     let parts = schema::memory_parts(&conn).expect("read");
     assert_eq!(parts.len(), 2);
     for start in parts {
         conn.execute_batch(&format!("DROP TABLE object_{start}")).expect("dropped");
     }
+    conn.execute_batch("ALTER TABLE ended DROP COLUMN origin").expect("dropped");
     conn.pragma_update(None, "user_version", 1).expect("set");
     drop(conn);
 

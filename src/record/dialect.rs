@@ -68,6 +68,15 @@ pub enum KeyCoding {
 }
 
 impl KeyCoding {
+    /// The word of the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Percent => "percent",
+            Self::Raw => "raw",
+        }
+    }
+
     /// The key itself, decoded exactly once; `None` where it is not of this coding: a `%` without two hexadecimal digits, or
     /// bytes that are no UTF-8.
     pub fn decode(self, key: &str) -> Option<Cow<'_, str>> {
@@ -111,6 +120,16 @@ pub enum SequencerKind {
 }
 
 impl SequencerKind {
+    /// The word of the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::CephLe => "ceph-le",
+            Self::Integer => "integer",
+            Self::None => "none",
+        }
+    }
+
     /// The sequencer as this kind; `None` where it came in another JSON type, so that a source with the wrong kind set orders
     /// nothing instead of ordering wrongly.
     pub fn read(self, sent: &SentSequencer<'_>) -> Option<Sequencer> {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "aws")]
 mod accounts;
+mod announce;
 mod ending;
 #[cfg(feature = "aws")]
 mod fetching;
@@ -240,7 +241,7 @@ impl App {
     /// [`RunError`] when a part ended by itself; the rest was shut down in order.
     pub async fn run(self, endings: mpsc::Receiver<Ending>) -> Result<(), RunError> {
         let (conductor, shutdown) = shutdown::channel();
-        parts::announce(
+        announce::announce(
             &self.config,
             self.intake.address(),
             self.admin_socket.address(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::{Clock, ClockSkew, UnixMillis};
-use crate::config::{CallbackUrl, ChainPolicy, Config, McsEndpoint, QueueConfig};
+use crate::config::{CallbackUrl, Config, McsEndpoint, QueueConfig};
 use crate::egress::{Call, CallError, Client, Options, ProxySettings};
 use crate::health::Health;
 use crate::listener::{Intake, Source};
@@ -24,7 +24,6 @@ use crate::sources::sns::confirm::SnsCaller;
 use crate::sources::sns::source::SnsSource;
 use crate::sources::sns::verify::Policy;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::Setting;
 
 fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|cause| StartError::File { variable, path: path.display().to_string(), cause })
@@ -227,59 +226,6 @@ pub(super) fn secret_routes(
         }
     }
     routes
-}
-
-/// Says at every start what is open, and what an operator should know about it.
-pub(super) fn announce(
-    config: &Config,
-    intake: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
-    metrics: &Metrics,
-    health: &Health,
-    queue: &Embedded,
-) {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let weakened = |setting: &'static str, is: bool| {
-        metrics.weakened.get_or_create(&Setting { setting }).set(i64::from(is));
-    };
-    weakened("POSTERN_SNS_ENDPOINT_URL", config.sns.endpoint.is_some());
-    weakened("POSTERN_SNS_TRUST_ANCHOR_FILE", config.sns.trust_anchor_file.is_some());
-    weakened("POSTERN_SNS_CHAIN", config.sns.chain != ChainPolicy::Enforce);
-    weakened("POSTERN_TLS", config.tls.is_none());
-    if let Some(kind) = queue.volatile_filesystem() {
-        metrics.volatile_data_dir.set(1);
-        let reason = format!(
-            "POSTERN_DATA_DIR {} is on {kind}: what is owed does not outlive the container; mount a volume there",
-            config.data_dir.display()
-        );
-        health.degraded("data directory", reason);
-    }
-    for instance in &config.instances {
-        tracing::info!(
-            instance = &*instance.name,
-            id = instance.id,
-            enabled = instance.enabled,
-            topics = instance.topics.join(","),
-            callback = %instance.callback,
-            "instance"
-        );
-        #[cfg(not(feature = "aws"))]
-        if instance.validate {
-            let reason =
-                "validate.instance is true, and this build has no AWS SDK to check anything with (feature aws)";
-            health.degraded(&format!("instance {}", instance.name), reason);
-        }
-    }
-    tracing::info!(
-        intake = %intake,
-        tls = config.tls.is_some(),
-        admin = %admin,
-        data_dir = %config.data_dir.display(),
-        version = env!("CARGO_PKG_VERSION"),
-        "postern is open"
-    );
 }
 
 /// Keeps the conditions `store`, `queue` and `dead letters` true.

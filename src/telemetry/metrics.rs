@@ -120,6 +120,8 @@ pub struct Metrics {
     pub listing_walks: Family<ByInstance, Counter>,
     /// Keys that listings returned.
     pub listing_keys: Family<OfInstance, Counter>,
+    /// From the beginning of one walk to that of the next, in seconds, as it is configured.
+    pub listing_interval: Family<OfInstance, Gauge>,
     /// When the last complete walk ended, in Unix seconds.
     pub listing_completed: Family<OfInstance, Gauge>,
     /// Length of a complete walk in seconds.
@@ -172,6 +174,7 @@ impl Metrics {
             sqs_failures: Family::default(),
             listing_walks: Family::default(),
             listing_keys: Family::default(),
+            listing_interval: Family::default(),
             listing_completed: Family::default(),
             listing_seconds: long_seconds(),
         };
@@ -219,6 +222,7 @@ impl Metrics {
         r.register("sqs_failures", "Calls of SQS that failed", m.sqs_failures.clone());
         r.register("listing_walks", "Ended walks through a bucket by outcome", m.listing_walks.clone());
         r.register("listing_keys", "Keys that listings returned", m.listing_keys.clone());
+        r.register("listing_interval_seconds", "From one walk's beginning to the next", m.listing_interval.clone());
         r.register(
             "listing_completed_timestamp_seconds",
             "When the last complete walk ended",

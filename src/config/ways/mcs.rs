@@ -1,6 +1,6 @@
 //! MCS S3 webhooks: which buckets' are accepted, and at which URLs they arrive (`s3-dialects.md` 1, hard case 14).
 
-use super::secrets;
+use super::{is_short, secrets};
 use crate::config::callback::http_url;
 use crate::config::problem::quote;
 use crate::config::text::{Wrong, list, wrong};
@@ -14,6 +14,8 @@ pub struct McsEndpoint {
     pub url: Secret,
     /// Path and query of it as they come in a request line, such as `/mcs/<secret>`; `/` where the URL has none.
     pub target: Secret,
+    /// Whether somebody could guess the URL, or read it on the way: nothing in it is a secret, or a short one, or it is plain HTTP.
+    pub weak: bool,
 }
 
 /// The first two parts of an MCS TopicArn, `project|bucket|events`.
@@ -83,7 +85,7 @@ pub(in crate::config) fn endpoints(
         (Some(_), Some(_)) | (None, None) => {}
     }
     let endpoints = if reader.values.is_set(URL) { told(reader, &secrets, warnings) } else { made(reader, &secrets) };
-    if endpoints.iter().any(|endpoint| endpoint.url.expose().starts_with("http:")) {
+    if endpoints.iter().any(|endpoint| is_weak(endpoint.url.expose(), &[])) {
         warnings
             .push("MCS S3 webhooks come over plain HTTP: their secret and events can be read on the way".to_owned());
     }
@@ -115,7 +117,8 @@ fn told(reader: &mut Reader<'_>, secrets: &[Secret], warnings: &mut Vec<String>)
                             .to_owned(),
                     );
                 }
-                endpoints.push(McsEndpoint { url: Secret::new(text), target: Secret::new(target) });
+                let weak = !holds_a_secret(&target, secrets) || is_weak(text, secrets);
+                endpoints.push(McsEndpoint { url: Secret::new(text), target: Secret::new(target), weak });
             }
             Err((what, advice)) => reader.refuse(URL, what, advice),
         }
@@ -142,8 +145,14 @@ fn made(reader: &mut Reader<'_>, secrets: &[Secret]) -> Vec<McsEndpoint> {
     let endpoint = |secret: &Secret| McsEndpoint {
         url: Secret::new(format!("{base}/mcs/{}", secret.expose())),
         target: Secret::new(format!("/mcs/{}", secret.expose())),
+        weak: is_weak(base, std::slice::from_ref(secret)),
     };
     secrets.iter().map(endpoint).collect()
+}
+
+/// Whether the URL comes in the clear, or with a secret that can be guessed.
+fn is_weak(url: &str, secrets: &[Secret]) -> bool {
+    url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) || secrets.iter().any(is_short)
 }
 
 /// Path and query of a URL as they stand in a request line: as they are written, never normalized. No part of the URL is in a failure.

@@ -22,6 +22,11 @@ use super::values::Reader;
 /// Below this a secret can be guessed by trying.
 const MIN_SECRET: usize = 16;
 
+/// Whether a secret can be guessed by trying.
+fn is_short(secret: &Secret) -> bool {
+    secret.expose().len() < MIN_SECRET
+}
+
 /// The secret path parts of a setting: one, or two during a rotation, one a line in a file or two in a document's list.
 ///
 /// They stand in URLs that people copy between consoles, so only what no client and no proxy ever encodes is allowed.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
-use super::secrets;
+use super::{is_short, secrets};
 use crate::config::callback::is_framing;
 use crate::config::problem::quote;
 use crate::config::text::{Wrong, choice, wrong};
@@ -23,6 +23,13 @@ pub struct S3HttpConfig {
     pub dialect: Dialect,
     /// The producer's word (`POSTERN_S3HTTP_PRESET`), for logs; empty where none is named.
     pub preset: &'static str,
+}
+
+impl S3HttpConfig {
+    /// Whether nothing but a secret that can be guessed speaks for the sender.
+    pub fn is_weak(&self) -> bool {
+        self.auth.is_none() && self.secrets.iter().any(is_short)
+    }
 }
 
 /// `POSTERN_S3HTTP_AUTH`.

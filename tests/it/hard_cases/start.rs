@@ -130,3 +130,31 @@ async fn a_port_that_is_taken_is_named() {
     }
     stand.begin().await;
 }
+
+/// What is open is said at every start: by which ways events come in, at which routes, and how to reach none of them without the secret.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_names_every_way_in_and_no_secret() {
+    let mut stand = Stand::prepare_without_sns(&[
+        ("POSTERN_PUBLIC_URL", "http://events.example.com"),
+        ("POSTERN_MCS_TOPICS", "mcs1|photos"),
+        ("POSTERN_MCS_SECRET", "hunter2-in-the-path"),
+        ("POSTERN_S3HTTP_SECRET", "hunter2-in-another-path"),
+        ("POSTERN_S3HTTP_PRESET", "minio"),
+        ("POSTERN_S3HTTP_AUTH", "Bearer hunter2-the-token"),
+        ("EVENT_NOTIFICATION_SIGNATURE_KEY", "hunter2-the-key"),
+    ])
+    .await;
+    stand.begin().await;
+    let log = stand.log();
+    for words in ["mcs1|photos", "minio, proven by the secret in the URL and the Authorization header", "/mcs/…, /s3/…"]
+    {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+    let metrics = get(stand.admin, "/metrics").await.expect("metrics").body;
+    assert!(
+        metrics.contains("postern_weakened_setting{setting=\"POSTERN_MCS_URL\"} 1\n"),
+        "read on the way: {metrics}"
+    );
+    assert!(metrics.contains("postern_weakened_setting{setting=\"POSTERN_S3HTTP_SECRET\"} 0\n"), "{metrics}");
+}

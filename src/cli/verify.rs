@@ -162,7 +162,7 @@ impl Case {
             let detail = format!("longer than {MAX_BODY_BYTES} bytes");
             return Err(Rejection { status: 413, reason: "too_large", detail });
         }
-        let envelope = message::parse(&self.body, &Hints::default())?;
+        let envelope = message::parse(&self.body, &Hints::default()).map_err(|refusal| self.told_apart(refusal))?;
         let url = precheck(&envelope, &self.policy, self.now, false)?;
         let name = envelope.topic().signing_name();
         let verified = if let Some(pem) = &self.certificate {
@@ -187,6 +187,49 @@ impl Case {
         };
         Ok(describe(&verified))
     }
+}
+
+impl Case {
+    /// The refusal of what is no SNS message at all, with what it is instead where that can be told. Such bodies carry no proof by
+    /// which a saved one could be judged: who sends them is proven by the request that brings them.
+    fn told_apart(&self, refusal: Refusal) -> Rejection {
+        let mut rejection = Rejection::from(refusal);
+        if let Some(what) = other_than_sns(&self.body) {
+            rejection.detail =
+                format!("{}; this is {what}, and postern verify judges SNS messages alone", rejection.detail);
+        }
+        rejection
+    }
+}
+
+/// What a body is that comes by another way than SNS, and what proves it there; `None` for everything else.
+fn other_than_sns(body: &[u8]) -> Option<&'static str> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let has = |names: &[&str]| names.iter().all(|name| json.get(name).is_some());
+    // An SNS message names its certificate; MCS imitates the rest of it (`s3-dialects.md` 1.2).
+    if has(&["SigningCertURL"]) || has(&["SigningCertUrl"]) {
+        return None;
+    }
+    if has(&["Token", "TopicArn", "Timestamp"]) && json["TopicArn"].as_str().is_some_and(|arn| arn.contains('|')) {
+        return Some(
+            "a handshake of MCS S3, which proves nothing of its sender (answered at /mcs/ for the pairs of POSTERN_MCS_TOPICS)",
+        );
+    }
+    if has(&["detail", "detail-type", "source"]) {
+        return Some("an event of EventBridge, which is not signed (taken from a queue, or at /s3/ with its secret)");
+    }
+    if json.get("events").is_some_and(|events| events.get(0).is_some_and(|event| event.get("eventType").is_some())) {
+        return Some(
+            "a message of Backblaze B2, whose HMAC stands in a header (checked at /s3/ with POSTERN_S3HTTP_PRESET=b2)",
+        );
+    }
+    if json.get("Records").is_some_and(serde_json::Value::is_array) {
+        return Some(
+            "a body of bare S3 records, which is not signed (MCS S3 and other stores send it to /mcs/ and /s3/, where the secret in \
+             the URL is the proof; SNS itself only with raw message delivery, which has to be off)",
+        );
+    }
+    None
 }
 
 fn describe(verified: &Verified) -> String {

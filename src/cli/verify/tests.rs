@@ -187,3 +187,26 @@ async fn a_really_signed_message_is_judged_by_the_files_that_are_given() {
     let (code, verdict, _) = desk.run(&[&base[..], &[&message]].concat(), &[], "", None).await;
     assert_eq!((code, &verdict["reason"]), (REJECTED, &json!("cert_issuer_unknown")));
 }
+
+/// Of what is not SNS's, `postern verify` once said only which member was missing.
+#[tokio::test]
+async fn a_body_that_is_not_of_sns_is_told_apart() {
+    let desk = Desk::new();
+    for (body, words) in [
+        (r#"{"Records":[{"eventSource":"aws:s3"}]}"#, "bare S3 records"),
+        (r#"{"EventName":"s3:ObjectCreated:Put","Key":"b/k","Records":[]}"#, "bare S3 records"),
+        (
+            r#"{"Type":"SubscriptionConfirmation","TopicArn":"mcs1|b|s3:ObjectCreated:*","Token":"t","Timestamp":"2019-12-26T19:29:12+03:00","SignatureVersion":1,"Message":"m"}"#,
+            "a handshake of MCS S3",
+        ),
+        (r#"{"source":"aws.s3","detail-type":"Object Created","detail":{}}"#, "an event of EventBridge"),
+        (r#"{"events":[{"eventType":"b2:ObjectCreated:Upload"}]}"#, "Backblaze B2"),
+    ] {
+        let (code, verdict, _) = desk.run(&["--topic", TOPIC], &[], body, None).await;
+        let detail = verdict["detail"].as_str().unwrap_or_default();
+        assert_eq!((code, &verdict["verdict"]), (REJECTED, &json!("rejected")), "{body}");
+        assert!(detail.contains(words) && detail.contains("judges SNS messages alone"), "{detail}");
+    }
+    let (_, verdict, _) = desk.run(&["--topic", TOPIC], &[], r#"{"a":1}"#, None).await;
+    assert!(!verdict["detail"].as_str().expect("a detail").contains("alone"), "{verdict}");
+}

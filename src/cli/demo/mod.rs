@@ -1,4 +1,5 @@
-//! `postern demo`: the whole path on this machine, told step by step: a signing SNS, the sidecar, and an app that checks signatures.
+//! `postern demo`: the whole path on this machine, told step by step: a signing SNS, the sidecar, and an app that checks signatures;
+//! and in short the second system that comes in by the same door, MCS S3.
 //!
 //! The sidecar is a process of its own, because part of what is shown is what outlives its SIGKILL.
 
@@ -12,6 +13,7 @@ use crate::simulator::receiver::{self, Behaviour, Receiver};
 
 mod real;
 mod scratch;
+mod second;
 mod simulated;
 mod story;
 
@@ -110,6 +112,10 @@ impl Stage {
         story.check(checked.elements == Some(true), "Elements-Webhook-Signature is the HMAC of exactly this body");
         story.check(checked.standard == Some(true), "the Standard Webhooks signature fits as well");
     }
+}
+
+fn word(status: Option<u16>) -> String {
+    status.map_or_else(|| "nothing at all".to_owned(), |status| status.to_string())
 }
 
 #[cfg(test)]

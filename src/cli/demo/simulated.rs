@@ -1,4 +1,4 @@
-//! The demo with the signing SNS stand-in.
+//! The demo with the signing SNS stand-in, and after it MCS.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 
-use super::{Args, PATIENCE, Stage, Story};
+use super::second::{Mcs, Told};
+use super::{Args, PATIENCE, Stage, Story, word};
 use crate::clock::{Clock as _, SystemClock};
 use crate::simulator::process::{Running, Sidecar};
 use crate::simulator::receiver::Behaviour;
@@ -32,10 +33,11 @@ struct Play {
 }
 
 pub(super) async fn tell(args: &Args, story: &mut Story) -> Result<(), String> {
-    let stage = Stage::set(args).await?;
+    let mut stage = Stage::set(args).await?;
     let simulator = Simulator::start(sns::Options::default()).await.map_err(|error| error.to_string())?;
     let sidecar = Sidecar::between(&stage.binary, stage.scratch.path(), &simulator, &stage.app.url(), &stage.key)
         .map_err(|error| error.to_string())?;
+    let (mcs, sidecar) = Mcs::beside(sidecar, stage.scratch.path(), &mut stage.dice)?;
     let target = Target::new(&sidecar.url("/sns"), None).map_err(|error| error.to_string())?;
     let connection = Connection::new(Arc::new(target));
     let mut play = Play { stage, simulator, sidecar, connection, changes: 0, accepted: 0, refused: 0 };
@@ -46,8 +48,9 @@ pub(super) async fn tell(args: &Args, story: &mut Story) -> Result<(), String> {
     play.duplicates(story).await;
     play.forgeries(story).await;
     play.outage(story).await;
-    let running = play.kill(story, running).await?;
-    play.ledger(story);
+    let mut running = play.kill(story, running).await?;
+    let told = mcs.tell(&mut play.stage, story, &play.sidecar, &mut running).await?;
+    play.ledger(story, told);
     drop(running);
     Ok(())
 }
@@ -152,8 +155,9 @@ impl Play {
         );
     }
 
-    fn ledger(&self, story: &mut Story) {
-        story.step("The ledger");
+    fn ledger(&self, story: &mut Story, mcs: Told) {
+        story.step("The ledger, of both systems");
+        let (accepted, changes) = (self.accepted + mcs.accepted, self.changes + mcs.changes);
         let seen = self.stage.app.ledger(|app| {
             BTreeMap::from([
                 ("1 delivered, distinct", app.events.len() as u64),
@@ -163,14 +167,15 @@ impl Play {
                 ("5 unreadable", app.malformed),
             ])
         });
-        story.line(&format!("{:>5}  changes announced and accepted", self.accepted));
+        story.line(&format!("{:>5}  changes announced and accepted", accepted));
         story.line(&format!("{:>5}  forged messages refused", self.refused));
+        story.line(&format!("{:>5}  changes of a stranger's project dropped", mcs.dropped));
         for (what, count) in &seen {
             story.line(&format!("{count:>5}  {}", &what[2..]));
         }
         let delivered = seen.values().next().copied().unwrap_or_default();
-        story.check(delivered == self.accepted as u64, "every accepted change was delivered, and nothing else");
-        story.check(self.accepted == self.changes as usize, "every genuine change was accepted");
+        story.check(delivered == accepted as u64, "every accepted change was delivered, and nothing else");
+        story.check(accepted == changes as usize, "every genuine change was accepted");
         story.check(self.refused == Forgery::ALL.len(), "every forgery was refused");
         story.check(
             seen.values().skip(1).all(|count| *count == 0),
@@ -201,8 +206,4 @@ impl Play {
         let sent = self.simulator.deliver(&mut self.connection, envelope).await;
         sent.reply.ok().map(|reply| reply.status.as_u16())
     }
-}
-
-fn word(status: Option<u16>) -> String {
-    status.map_or_else(|| "nothing at all".to_owned(), |status| status.to_string())
 }

@@ -1,7 +1,12 @@
 //! What `deploy/` holds is accepted by the tools that will read it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use postern::config::{self, Config};
+#[cfg(feature = "aws")]
+use postern::config::{Instance, ListingKind};
 
 use crate::support::{repository_root, tool};
 
@@ -33,6 +38,87 @@ fn the_kubernetes_examples_are_valid() {
     if let Some(program) = tool("the_kubernetes_examples_are_valid", variable) {
         check(&program, &["--strict"], &files("kubernetes", "yaml"));
     }
+}
+
+/// What the containers called postern or setup of these examples would load: their environments, the instance documents of their
+/// ConfigMaps, and a file for each secret.
+fn loaded(environment: &str, documents: &str) -> Config {
+    let read = |name: &str| {
+        let path = repository_root().join("deploy/kubernetes").join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let etc = folder.path().to_str().expect("a UTF-8 path");
+    for folder in ["instances", "secret", "tls"] {
+        std::fs::create_dir(format!("{etc}/{folder}")).expect("a folder");
+    }
+    let yaml = read(documents);
+    let mut document: Option<(&str, String)> = None;
+    for line in yaml.lines().chain([""]) {
+        if let Some(text) = line.strip_prefix("    ")
+            && let Some((_, json)) = &mut document
+        {
+            *json += &text.replace("/etc/postern", etc);
+            continue;
+        }
+        if let Some((name, json)) = document.take() {
+            std::fs::write(format!("{etc}/instances/{name}"), json).expect("a document");
+        }
+        let name = line.strip_prefix("  ").and_then(|line| line.strip_suffix(": |"));
+        document = name.map(|name| (name, String::new()));
+        // `stringData`: a file each, as the volume has it.
+        if let Some((key @ ("signature-key" | "mcs-secret"), value)) = line.trim().split_once(": ") {
+            std::fs::write(format!("{etc}/secret/{key}"), value).expect("a secret");
+        }
+    }
+    let variables: BTreeMap<String, String> = read(environment)
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- { name: ")?.strip_suffix(" }")?.split_once(", value: "))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('"').replace("/etc/postern", etc)))
+        .collect();
+    config::load(&variables).unwrap_or_else(|problems| panic!("{environment}: {problems:?}"))
+}
+
+#[test]
+fn the_kubernetes_example_of_mcs_takes_webhooks_behind_an_ingress() {
+    let config = loaded("mcs.yaml", "mcs.yaml");
+    let [endpoint] = &config.mcs[..] else { panic!("{:?}", config.mcs) };
+    assert_eq!(endpoint.url.expose(), "https://events.example.com/mcs/replace-me-with-48-characters");
+    assert!(!endpoint.weak && config.tls.is_none() && !config.trusted_proxies.is_empty());
+    let [uploads] = &config.instances[..] else { panic!("{:?}", config.instances) };
+    assert_eq!((&*uploads.name, &*uploads.element_key, uploads.mcs_topics.len()), ("uploads", "mcss3", 1));
+    assert!(uploads.enabled && uploads.topics.is_empty() && uploads.signature_keys.len() == 1);
+    only_tls_is_warned_of(&config);
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn the_kubernetes_example_of_a_worker_fetches_and_lets_nobody_in() {
+    let config = loaded("worker.yaml", "worker.yaml");
+    assert!(config.listen.ip().is_loopback() && config.tls.is_none());
+    let mut instances: Vec<_> = config.instances.iter().collect();
+    instances.sort_by_key(|instance| &*instance.name);
+    let [archive, uploads] = instances[..] else { panic!("{instances:?}") };
+    let kind = |instance: &Instance| instance.listing.as_ref().map(|listing| listing.kind);
+    assert_eq!((kind(archive), archive.sqs.is_some()), (Some(ListingKind::Poll), false));
+    assert_eq!((kind(uploads), uploads.sqs.is_some()), (Some(ListingKind::Reconcile), true));
+    assert!(
+        instances.iter().all(|i| i.enabled && i.topics.is_empty() && i.mcs_topics.is_empty() && i.s3http.is_none())
+    );
+    only_tls_is_warned_of(&config);
+}
+
+/// Jobs and sidecars of one name are one set of documents.
+#[test]
+fn the_kubernetes_example_of_setup_is_about_the_sidecars_instance() {
+    let config = loaded("setup.yaml", "sidecar.yaml");
+    assert_eq!(config.public_url.map(String::from).as_deref(), Some("https://events.example.com/"));
+    assert_eq!((config.instances.len(), config.instances[0].topics.len()), (1, 1));
+}
+
+/// An example is not to bring a warning that its reader has to learn to overlook.
+fn only_tls_is_warned_of(config: &Config) {
+    assert!(config.warnings.iter().all(|warning| warning.starts_with("POSTERN_TLS is off")), "{:?}", config.warnings);
 }
 
 #[test]

@@ -16,11 +16,14 @@ const BEGIN: &str = "<!-- settings:begin -->\n";
 const END: &str = "<!-- settings:end -->";
 
 /// Pages that name metrics, commands and settings to people.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "CHANGELOG.md",
+    "deploy/kubernetes/mcs.yaml",
     "deploy/kubernetes/network-policy.yaml",
+    "deploy/kubernetes/setup.yaml",
     "deploy/kubernetes/sidecar.yaml",
+    "deploy/kubernetes/worker.yaml",
     "deploy/prometheus/rules.test.yaml",
     "deploy/prometheus/rules.yaml",
     "deploy/recipes/listing.md",

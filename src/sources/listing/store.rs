@@ -206,6 +206,8 @@ fn open(dir: &Path) -> rusqlite::Result<Result<Connection, i64>> {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
         other => Err(other),
     })?;
+    // The image has nowhere but the data directory to write to: what SQLite wants to put aside, it keeps.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.busy_timeout(Duration::from_secs(5))?;
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {

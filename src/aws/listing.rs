@@ -8,12 +8,12 @@ use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata as _, SdkError};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_sdk_s3::types::EncodingType;
 
-use super::{Aws, MAX_REASON};
+use super::{Aws, MAX_REASON, causes};
 use crate::clock::UnixMillis;
 use crate::config::S3Config;
 use crate::record::KeyCoding;
@@ -266,7 +266,7 @@ fn judge(error: &SdkError<ListObjectsV2Error>, bucket: &str) -> ListError {
     };
     let status = error.raw_response().map(|response| response.status().as_u16());
     let Some(code) = error.as_service_error().and_then(|error| error.code()) else {
-        let detail = text(&DisplayErrorContext(error));
+        let detail = text(&causes(error));
         return match (error, status) {
             // A success that is none, or a body that broke off.
             (_, Some(200..=299)) => ListError::Unreadable { bucket, detail },

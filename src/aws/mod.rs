@@ -277,7 +277,7 @@ const CREDENTIAL_CODES: [&str; 11] = [
 
 fn judge(error: &SdkError<ConfirmSubscriptionError>, token: &str) -> ConfirmError {
     let SdkError::ServiceError(answered) = error else {
-        return ConfirmError::Unavailable(bounded(&aws_sdk_sns::error::DisplayErrorContext(error).to_string(), token));
+        return ConfirmError::Unavailable(bounded(&causes(error), token));
     };
     let status = answered.raw().status().as_u16();
     let code = answered.err().code().unwrap_or("no error code");
@@ -295,6 +295,16 @@ fn judge(error: &SdkError<ConfirmSubscriptionError>, token: &str) -> ConfirmErro
 fn bounded(text: &str, token: &str) -> String {
     let text = if token.is_empty() { text.to_owned() } else { text.replace(token, "[token]") };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
+}
+
+/// An error with all that caused it. The SDK's own `DisplayErrorContext` adds its `Debug` form, which says nothing to an operator.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+    }
+    text
 }
 
 #[cfg(test)]

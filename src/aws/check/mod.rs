@@ -9,10 +9,10 @@ mod policy;
 mod queue;
 mod subscription;
 
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use url::Url;
 
-use super::{Aws, MAX_REASON};
+use super::{Aws, MAX_REASON, causes};
 use crate::config::S3Config;
 use crate::health::Checked;
 
@@ -104,8 +104,7 @@ fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Deb
     endpoint: Option<&Url>,
     region: &str,
 ) -> Finding {
-    let text: String =
-        DisplayErrorContext(error).to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let text: String = causes(error).chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
     let at = endpoint.map_or(String::new(), |url| format!(" at {url}"));
     let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code) else {
         return Finding::Unknown(format!("{what} cannot be asked about{at}: {text}"));

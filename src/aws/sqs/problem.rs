@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
-use crate::aws::{BAD_CREDENTIALS, bounded};
+use crate::aws::{BAD_CREDENTIALS, bounded, causes};
 
 /// Why a call failed, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: Status,
 {
-    let said = |error: &SdkError<E, R>| bounded(&DisplayErrorContext(error).to_string(), "");
+    let said = |error: &SdkError<E, R>| bounded(&causes(error), "");
     let (problem, text) = match error {
         SdkError::ServiceError(answered) => {
             let status = answered.raw().code();

@@ -109,6 +109,10 @@ impl Store<'_> {
             for seq in claimed {
                 owed += u64::from(!self.sql.is_owed.exists([seq.cast_signed()])?);
             }
+            let parked: Vec<u64> = self.parked.iter().filter(|(_, of)| **of == slot).map(|(seq, _)| *seq).collect();
+            for seq in parked {
+                owed = owed.saturating_sub(u64::from(self.sql.is_owed.exists([seq.cast_signed()])?));
+            }
             self.ending.retain(|one| one.slot != slot);
             if let Some(window) = self.shared.state().window(slot) {
                 window.reset(owed);

@@ -84,13 +84,23 @@ impl Store<'_> {
 
     fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<Done> {
         let Some((slot, items)) = self.shared.state().claimed(settlement.token) else { return Ok(Done::Unknown) };
+        self.settle_items(slot, &items, settlement).map(|(effect, ends)| Done::Settled(effect, ends))
+    }
+
+    /// Settles items of one claim.
+    pub(super) fn settle_items(
+        &mut self,
+        slot: usize,
+        items: &[Item],
+        settlement: &Settlement,
+    ) -> rusqlite::Result<(Effect, Vec<End>)> {
         let attempt = settlement.attempt.as_ref();
         let counted = attempt.is_some_and(|attempt| attempt.counted);
         let attempts = items.first().map_or(0, |item| item.attempts) + u32::from(counted);
         let first = items.first().and_then(|item| item.first_failed_at);
         let first_failed_at = first.or_else(|| counted.then_some(settlement.at));
         let mut ends = Vec::new();
-        for item in &items {
+        for item in items {
             let seq = item.owed.seq.cast_signed();
             match &settlement.outcome {
                 Outcome::Delivered => {
@@ -130,7 +140,7 @@ impl Store<'_> {
             Outcome::Retry { at } => Effect::Retry { at, attempts, first_failed_at },
             Outcome::Split => Effect::Split { at: settlement.at, attempts, first_failed_at },
         };
-        Ok(Done::Settled(effect, ends))
+        Ok((effect, ends))
     }
 
     /// Ends what is superseded or damaged. What is left of a damaged row is kept in a form that can be read.

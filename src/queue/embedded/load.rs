@@ -114,9 +114,9 @@ impl Store<'_> {
         items
     }
 
-    /// Whether a row ends with the next transaction.
+    /// Whether a row ends with the next transaction, or cannot.
     fn is_ending(&self, seq: u64) -> bool {
-        self.ending.iter().any(|one| one.item.owed.seq == seq)
+        self.parked.contains_key(&seq) || self.ending.iter().any(|one| one.item.owed.seq == seq)
     }
 
     /// Lanes that wait on disk for a retry that is due.

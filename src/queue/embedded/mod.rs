@@ -6,7 +6,8 @@
 //! [`state`](super::state): claims read no table. The writer alone changes what is resident there, always after the commit.
 //!
 //! A full disk refuses appends and keeps settlements until there is space. Any other failed write closes the store: appends
-//! are refused, settlements are kept, and the file is opened anew, checkpointed and checked before anything is accepted.
+//! are refused, settlements are kept, and the file is opened anew, checkpointed and checked before anything is accepted. What SQL
+//! refuses of one row (`refused`) keeps nothing else from being written.
 
 mod answers;
 mod append;
@@ -18,6 +19,7 @@ mod files;
 mod inspect;
 mod load;
 mod ops;
+mod refused;
 mod rows;
 mod schema;
 mod sweep;

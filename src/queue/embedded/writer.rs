@@ -1,5 +1,6 @@
 //! The writer thread: it alone changes the file, in group commits, and reopens it after a failure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc as std_mpsc;
@@ -16,6 +17,7 @@ use super::failure::{Kept, keep_or_refuse, refuse, reopen, rest};
 use super::files::{Held, OpenError};
 use super::inspect::failed;
 use super::ops::Op;
+use super::refused::is_refusal;
 use super::rows::Sql;
 use super::upkeep::Keeper;
 use crate::clock::UnixMillis;
@@ -43,6 +45,8 @@ pub(super) struct Store<'c> {
     pub(super) ids: Vec<usize>,
     /// What ends with the next transaction without an attempt.
     pub(super) ending: Vec<Ending>,
+    /// Rows that cannot be changed and so are not handed out, and whose instance's slot they are (`refused`).
+    pub(super) parked: HashMap<u64, usize>,
     /// First sequence number of the running transaction.
     pub(super) first_seq: u64,
     next_seq: u64,
@@ -190,6 +194,7 @@ impl<'c> Store<'c> {
             counts,
             ids,
             ending: Vec::new(),
+            parked: HashMap::new(),
             first_seq: next_seq,
             next_seq,
             reserved: next_seq,
@@ -282,7 +287,14 @@ impl<'c> Store<'c> {
         if count > 0 {
             self.busy = true;
             let started = Instant::now();
-            let done = self.transact(group)?;
+            let done = match self.transact(group) {
+                Err(error) if is_refusal(&error) => {
+                    tracing::warn!(%error, "the store refuses a change and makes those that wait one by one");
+                    self.one_by_one(group, kept, continuing)?;
+                    Vec::new()
+                }
+                done => done?,
+            };
             self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
             self.shared.metrics.commit_operations.observe(count as f64);
             // Whoever hears an answer finds it in the numbers.
@@ -302,23 +314,53 @@ impl<'c> Store<'c> {
     }
 
     /// Carries out a group in one transaction. An error leaves everything as it was before.
-    fn transact(&mut self, group: &[Op]) -> rusqlite::Result<Vec<Done>> {
+    pub(super) fn transact(&mut self, group: &[Op]) -> rusqlite::Result<Vec<Done>> {
         let now = self.shared.clock.now();
-        let before = (self.counts.clone(), self.reserved, self.ended, self.ending.clone());
+        let ending = self.ending.clone();
         #[cfg(test)]
         self.fault()?;
-        let result = self.transaction(group, now);
+        let result = self.or_as_before(|store| store.transaction(group, now));
         if result.is_err() {
-            (self.counts, self.reserved, self.ended, self.ending) = before;
-            if !self.conn.is_autocommit() {
-                self.conn.execute_batch("ROLLBACK")?;
-            }
+            self.ending = ending;
             // A table of the memory that was made or dropped in this transaction was not.
             if std::mem::take(&mut self.rotated) {
                 self.memory = Memory::open(self.conn, self.shared.config.dedupe_for)?;
             }
         }
         result
+    }
+
+    /// Makes one change in a transaction of its own.
+    pub(super) fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.or_as_before(|store| {
+            store.sql.begin.execute([])?;
+            let done = work(store)?;
+            store.write_counts()?;
+            store.sql.commit.execute([])?;
+            Ok(done)
+        })
+    }
+
+    /// After an error the numbers and the file are as before.
+    fn or_as_before<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let before = (self.counts.clone(), self.reserved, self.ended);
+        let result = work(self);
+        if result.is_err() {
+            (self.counts, self.reserved, self.ended) = before;
+            if !self.conn.is_autocommit() {
+                self.conn.execute_batch("ROLLBACK")?;
+            }
+        }
+        result
+    }
+
+    fn write_counts(&mut self) -> rusqlite::Result<()> {
+        for count in self.counts.iter_mut().filter(|count| count.dirty) {
+            let n = [count.owed, count.owed_bytes, count.dead, count.dead_bytes].map(u64::cast_signed);
+            self.sql.counts.execute(params![count.id, n[0], n[1], n[2], n[3]])?;
+            count.dirty = false;
+        }
+        Ok(())
     }
 
     fn transaction(&mut self, group: &[Op], now: UnixMillis) -> rusqlite::Result<Vec<Done>> {
@@ -340,11 +382,7 @@ impl<'c> Store<'c> {
                 .execute("DELETE FROM ended WHERE seq IN (SELECT seq FROM ended ORDER BY seq LIMIT 256)", [])?;
             self.ended -= n as u64;
         }
-        for count in self.counts.iter_mut().filter(|count| count.dirty) {
-            let n = [count.owed, count.owed_bytes, count.dead, count.dead_bytes].map(u64::cast_signed);
-            self.sql.counts.execute(params![count.id, n[0], n[1], n[2], n[3]])?;
-            count.dirty = false;
-        }
+        self.write_counts()?;
         #[cfg(test)]
         self.fault_at_commit()?;
         self.sql.commit.execute([])?;

@@ -3,6 +3,7 @@
 mod changes;
 mod damaged;
 mod failure;
+mod refused;
 mod upkeep;
 
 use std::path::Path;

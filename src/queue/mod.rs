@@ -162,6 +162,8 @@ pub struct Change {
     pub at: Option<UnixMillis>,
     /// When the page of the listing that showed it was asked for, or at least when the walk began; `None` for what was pushed.
     pub listed_at: Option<UnixMillis>,
+    /// Of an object that a listing misses, when the walk began that missed it first.
+    pub missing_since: Option<UnixMillis>,
 }
 
 /// Something genuine that cannot be delivered.

@@ -31,24 +31,27 @@ pub fn pushed(instance: &Instance, event: &Event, received_at: UnixMillis) -> Op
         state: state(e_tag),
         at: Some(event.time).filter(|time| *time != received_at),
         listed_at: None,
+        missing_since: None,
     })
 }
 
-/// The state that a listing found: `e_tag`, or with `None` that the object is gone. `listed_at` is when the page that showed it
-/// was asked for, or at least when the walk began: a push of a later change is no duplicate of it.
+/// The state that a listing found: `e_tag`, or with `None` that the object is gone; `since` is then LastModified, or when the walk
+/// began that missed it first. `listed_at` is when the page that showed it was asked for, or at least when the walk began: a push of a
+/// later change is no duplicate of it.
 pub fn listed(
     instance: &Instance,
     bucket: &str,
     key: &str,
     e_tag: Option<&str>,
-    last_modified: Option<UnixMillis>,
+    since: Option<UnixMillis>,
     listed_at: UnixMillis,
 ) -> Change {
     Change {
         object: object(instance, bucket, key),
         state: state(e_tag.map(plain)),
-        at: last_modified.filter(|_| e_tag.is_some()),
+        at: since.filter(|_| e_tag.is_some()),
         listed_at: Some(listed_at),
+        missing_since: since.filter(|_| e_tag.is_none()),
     }
 }
 

@@ -66,7 +66,7 @@ fn a_push_and_a_listing_of_the_same_object_name_the_same_state() {
 #[test]
 fn what_is_removed_for_whoever_reads_the_bucket_is_gone_and_one_version_tells_nothing() {
     let gone = listed(&instance(true), "b", "k", None, Some(RECEIVED), RECEIVED);
-    assert_eq!(gone.at, None);
+    assert_eq!((gone.at, gone.missing_since), (None, Some(RECEIVED)));
     for (name, object) in [
         ("ObjectRemoved:Delete", r#"{"key":"k"}"#),
         ("ObjectRemoved:Delete", r#"{"key":"k","versionId":""}"#),

@@ -88,7 +88,8 @@ pub(super) fn merge(rows: Vec<Row>, listed: Vec<Entry>, walk: &Walk) -> Step {
 
 impl Step {
     fn missing(&mut self, row: Row, walk: &Walk) {
-        if row.missing_since.is_none() {
+        // A time to come was told by a clock that ran ahead: the object would have to be missed until then.
+        if row.missing_since.is_none_or(|since| since > walk.began) {
             self.writes.push(Write::Missing(row.entry.key, Some(walk.began)));
         }
     }

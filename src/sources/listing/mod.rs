@@ -24,6 +24,7 @@ use schedule::Schedule;
 use store::{Range, StoreError};
 use walk::{Trouble, Walked, Walker};
 
+mod asked;
 mod merge;
 mod schedule;
 mod store;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::asked::Asked;
 use super::merge::{Row, Step, Walk, Write, merge};
 use super::store::{Range, STRETCH, Snapshots, StoreError};
 use crate::aws::listing::{Entry, From, ListError, Lister, Page};
@@ -139,6 +140,7 @@ struct Going<'a> {
     noted: bool,
     quiet: u32,
     listed: u64,
+    asked: Asked,
 }
 
 impl Walker {
@@ -161,7 +163,7 @@ impl Walker {
             silent: !range.baselined && !self.config.emit_initial,
         };
         let since = Instant::now();
-        let mut going = Going { walker: self, range, walk, noted, quiet: 0, listed: 0 };
+        let mut going = Going { walker: self, range, walk, noted, quiet: 0, listed: 0, asked: Asked::since(began) };
         let walked = going.through(pages, shutdown).await;
         if let Ok(Walked::Complete { .. }) = walked {
             self.metrics.listing_seconds.observe(since.elapsed().as_secs_f64());
@@ -176,6 +178,7 @@ impl Going<'_> {
         let mut from = From::After(self.range.position.clone());
         let mut empty = 0;
         loop {
+            self.asked.page(&self.range.position, self.walker.clock.now());
             let page = tokio::select! {
                 biased;
                 () = shutdown.reached(Phase::Leaving) => return Ok(Walked::CutOff),
@@ -319,8 +322,9 @@ impl Going<'_> {
                     let there = finding != Finding::Vanished;
                     let change = (walk.kind == ListingKind::Reconcile).then(|| {
                         let e_tag = there.then_some(entry.e_tag.as_str());
-                        let modified = entry.last_modified.filter(|_| there);
-                        changes::listed(instance, &self.range.bucket, &entry.key, e_tag, modified, walk.began)
+                        let since = if there { entry.last_modified } else { missing_since };
+                        let asked = self.asked.at(&entry.key);
+                        changes::listed(instance, &self.range.bucket, &entry.key, e_tag, since, asked)
                     });
                     (event, change)
                 })

@@ -27,11 +27,21 @@ fn offered(n: u32, key: &str, change: Change) -> Append {
 }
 
 fn pushed(n: u32, key: &str, e_tag: &str, when: i64) -> Append {
-    offered(n, key, Change { object: object(key), state: state(e_tag), at: Some(at(when)), listed_at: None })
+    offered(
+        n,
+        key,
+        Change { object: object(key), state: state(e_tag), at: Some(at(when)), listed_at: None, missing_since: None },
+    )
 }
 
 fn listed(n: u32, key: &str, e_tag: &str, modified: Option<i64>, when: i64) -> Append {
-    let change = Change { object: object(key), state: state(e_tag), at: modified.map(at), listed_at: Some(at(when)) };
+    let change = Change {
+        object: object(key),
+        state: state(e_tag),
+        at: modified.map(at),
+        listed_at: Some(at(when)),
+        missing_since: None,
+    };
     offered(n, key, change)
 }
 

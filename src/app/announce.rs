@@ -177,7 +177,11 @@ fn routes(config: &Config) -> String {
         routes.push("/s3/…");
     }
     routes.dedup();
-    if routes.is_empty() { "none: events are fetched".to_owned() } else { routes.join(", ") }
+    match routes.is_empty() {
+        false => routes.join(", "),
+        true if enabled().next().is_none() => "none: every instance is disabled".to_owned(),
+        true => "none: events are fetched".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +253,8 @@ mod tests {
     fn a_path_of_the_operators_own_is_not_shown_and_a_disabled_instance_opens_nothing() {
         let own = config(&[MCS, ("POSTERN_MCS_URL", "https://events.example.com/hooks/hunter2hunter2hunter2")]);
         assert_eq!(routes(&own), "the path of POSTERN_MCS_URL");
-        assert_eq!(routes(&config(&[TOPIC, ("EVENT_NOTIFICATION_ENABLED", "false")])), "none: events are fetched");
+        let off = config(&[TOPIC, ("EVENT_NOTIFICATION_ENABLED", "false")]);
+        assert_eq!(routes(&off), "none: every instance is disabled");
     }
 
     #[test]

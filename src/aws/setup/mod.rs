@@ -11,7 +11,7 @@ pub mod xml;
 use std::fmt;
 
 use aws_sdk_sns::config::ProvideCredentials as _;
-use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use url::Url;
 
 pub use buckets::{Announcements, Wanted};
@@ -127,7 +127,7 @@ where
     R: fmt::Debug,
 {
     let Some(answered) = error.as_service_error() else {
-        let text = clean(&DisplayErrorContext(error).to_string());
+        let text = clean(&super::causes(error));
         return Trouble {
             action,
             code: String::new(),

@@ -25,12 +25,14 @@ pub(super) struct Shared {
 pub(super) enum Fetching {
     Listing(listing::Setup),
     Sqs(sqs::Setup),
+    /// Forgetting what is listed no more.
+    Tidy(Arc<listing::Snapshots>, Vec<Arc<str>>),
 }
 
 impl Fetching {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Listing(_) => "listing",
+            Self::Listing(_) | Self::Tidy(..) => "listing",
             Self::Sqs(_) => "sqs",
         }
     }
@@ -39,6 +41,7 @@ impl Fetching {
         match self {
             Self::Listing(setup) => listing::run(setup, shutdown).await,
             Self::Sqs(setup) => sqs::run(setup, shutdown).await,
+            Self::Tidy(snapshots, listing) => listing::tidy(snapshots, listing, shutdown).await,
         }
     }
 }
@@ -50,7 +53,9 @@ impl Fetching {
 pub(super) fn all(config: &Config, extra_ca_pem: &[Vec<u8>], shared: &Shared) -> Result<Vec<Fetching>, BadAuthorities> {
     let endpoint = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
     let snapshots = Arc::new(listing::Snapshots::new(&config.data_dir));
-    let mut all = Vec::new();
+    let listing = config.instances.iter().filter(|instance| instance.listing.is_some());
+    let listing = listing.map(|instance| Arc::clone(&instance.name)).collect();
+    let mut all = vec![Fetching::Tidy(Arc::clone(&snapshots), listing)];
     for instance in config.instances.iter().filter(|instance| instance.enabled) {
         if instance.sqs.is_none() && instance.listing.is_none() {
             continue;

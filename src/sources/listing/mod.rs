@@ -54,6 +54,33 @@ pub struct Setup {
     pub health: Arc<Health>,
 }
 
+/// How often it is looked whether there is something to tidy up.
+const TIDY: Duration = Duration::from_secs(600);
+
+/// Forgets what `snapshots` hold for instances other than `listing`, those for which buckets are listed, or would be if they were
+/// enabled; from then on takes out what is forgotten and gives space back, in small steps between the walks, until [`Phase::Leaving`].
+pub async fn tidy(snapshots: Arc<Snapshots>, listing: Vec<Arc<str>>, mut shutdown: Shutdown) {
+    let mut kept = snapshots.keep(listing.clone()).await;
+    loop {
+        let more = match kept {
+            Ok(()) => snapshots.tidy().await,
+            Err(error) => Err(error),
+        };
+        let pause = match &more {
+            Ok(true) => Duration::from_millis(1),
+            Ok(false) => TIDY,
+            Err(error) => {
+                tracing::debug!(%error, "the memory of listings is not tidied up for now");
+                TIDY
+            }
+        };
+        if !pause_ended(pause, &mut shutdown).await {
+            return;
+        }
+        kept = if more.is_err() { snapshots.keep(listing.clone()).await } else { Ok(()) };
+    }
+}
+
 /// Walks the buckets until [`Phase::Leaving`]. A walk that is cut off goes on at the next start where it was.
 pub async fn run(setup: Setup, mut shutdown: Shutdown) {
     let Setup { instance, config, aws, s3, snapshots, desk, clock, metrics, health } = setup;
@@ -89,7 +116,9 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
                 return;
             }
             let Some(range) = ranges.get_mut(at) else { continue 'anew };
-            let begun = Instant::now();
+            // A walk that a restart or a failure interrupted began earlier than it goes on.
+            let began = range.began.map_or(Duration::ZERO, |began| walker.clock.now().since(began));
+            let begun = Instant::now().checked_sub(began).unwrap_or_else(Instant::now);
             let lister = aws.lister(&s3).await;
             match walker.walk(&lister, range, &mut shutdown).await {
                 Ok(Walked::CutOff) => return,

@@ -114,6 +114,22 @@ impl Snapshots {
         self.with(None, move |conn, epoch| rows::ranges(conn, epoch, &instance, &wanted)).await
     }
 
+    /// Forgets what is remembered for all instances but these. Nothing is made where there is no file.
+    pub(super) async fn keep(self: &Arc<Self>, instances: Vec<Arc<str>>) -> Result<(), StoreError> {
+        if !self.dir.join(FILE).exists() {
+            return Ok(());
+        }
+        self.with(None, move |conn, _| rows::keep(conn, &instances)).await
+    }
+
+    /// One bounded step of taking out what was forgotten and giving its space back; whether there is more to do.
+    pub(super) async fn tidy(self: &Arc<Self>) -> Result<bool, StoreError> {
+        if !self.dir.join(FILE).exists() {
+            return Ok(false);
+        }
+        self.with(None, |conn, _| rows::tidy(conn)).await
+    }
+
     /// Remembered objects after `range.position` and up to `end`, at most [`STRETCH`].
     pub(super) async fn rows(self: &Arc<Self>, range: &Range, end: Option<String>) -> Result<Vec<Row>, StoreError> {
         let (id, after) = (range.id, range.position.clone());
@@ -197,6 +213,8 @@ fn open(dir: &Path) -> rusqlite::Result<Result<Connection, i64>> {
     // SQLite gives its log and its index the mode of the database. That the file cannot be made is told by the next line.
     let _ = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    // Space is given back in steps; this must be said before the first table.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.query_row("PRAGMA journal_size_limit = 4194304", [], |_| Ok(()))?;

@@ -1,5 +1,7 @@
 //! Statements.
 
+use std::sync::Arc;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row as SqlRow, TransactionBehavior, params};
 
@@ -8,8 +10,12 @@ use super::{Range, STRETCH};
 use crate::aws::listing::Entry;
 use crate::clock::UnixMillis;
 
-/// Rows that one transaction forgets of a range that is no longer listed.
-const FORGOTTEN_AT_ONCE: i64 = 10_000;
+/// Rows that one step forgets of ranges that are no longer listed.
+const FORGOTTEN_AT_ONCE: i64 = 2000;
+
+/// Free pages that stay in the file, and how many one step gives back: 4 MiB.
+const FREE: i64 = 256;
+const GIVEN_BACK: i64 = 1024;
 
 pub(super) fn ranges(
     conn: &mut Connection,
@@ -17,12 +23,13 @@ pub(super) fn ranges(
     instance: &str,
     wanted: &[(String, String)],
 ) -> rusqlite::Result<Vec<Range>> {
-    for (id, bucket, prefix) in known(conn, instance)? {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (id, bucket, prefix) in known(&tx, instance)? {
         if !wanted.iter().any(|(b, p)| *b == bucket && *p == prefix) {
-            drop_range(conn, id)?;
+            // Numbers are never given twice, so its objects are nobody's from now on; see `tidy`.
+            tx.execute("DELETE FROM ranges WHERE id = ?1", [id])?;
         }
     }
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut ranges = Vec::with_capacity(wanted.len());
     for (bucket, prefix) in wanted {
         tx.execute(
@@ -55,16 +62,49 @@ fn known(conn: &Connection, instance: &str) -> rusqlite::Result<Vec<(i64, String
     rows.collect()
 }
 
-fn drop_range(conn: &Connection, id: i64) -> rusqlite::Result<()> {
-    loop {
-        let gone = conn.execute(
-            "DELETE FROM objects WHERE range = ?1 AND key IN (SELECT key FROM objects WHERE range = ?1 LIMIT ?2)",
-            params![id, FORGOTTEN_AT_ONCE],
-        )?;
-        if gone == 0 {
-            return conn.execute("DELETE FROM ranges WHERE id = ?1", [id]).map(|_| ());
-        }
+/// Forgets the ranges of all other instances.
+pub(super) fn keep(conn: &mut Connection, instances: &[Arc<str>]) -> rusqlite::Result<()> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known: Vec<String> = tx
+        .prepare("SELECT DISTINCT instance FROM ranges")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for instance in known.iter().filter(|known| !instances.iter().any(|kept| **kept == ***known)) {
+        tx.execute("DELETE FROM ranges WHERE instance = ?1", [instance])?;
+        tracing::info!(
+            instance,
+            "nobody lists for this instance any more; what was remembered of its buckets is forgotten"
+        );
     }
+    tx.commit()
+}
+
+/// One step of forgetting objects whose range is not there any more, or of giving free pages back; whether there is more to do.
+pub(super) fn tidy(conn: &Connection) -> rusqlite::Result<bool> {
+    let mut after = i64::MIN;
+    // One step down the key for each range, whatever it holds.
+    while let Some(range) =
+        conn.query_row("SELECT min(range) FROM objects WHERE range > ?1", [after], |row| row.get::<_, Option<i64>>(0))?
+    {
+        if !conn.prepare("SELECT 1 FROM ranges WHERE id = ?1")?.exists([range])? {
+            conn.execute(
+                "DELETE FROM objects WHERE range = ?1 AND key IN (SELECT key FROM objects WHERE range = ?1 LIMIT ?2)",
+                params![range, FORGOTTEN_AT_ONCE],
+            )?;
+            return Ok(true);
+        }
+        after = range;
+    }
+    let pages = |name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let (free, all) = (pages("freelist_count")?, pages("page_count")?);
+    // A file of a version that could not give back is left as it is.
+    if free <= FREE || free <= all / 4 || pages("auto_vacuum")? != 2 {
+        return Ok(false);
+    }
+    let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({GIVEN_BACK})"))?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(true)
 }
 
 pub(super) fn stretch(conn: &Connection, range: i64, after: &str, end: Option<&str>) -> rusqlite::Result<Vec<Row>> {

@@ -98,3 +98,40 @@ async fn a_file_of_a_later_version_is_left_alone() {
     assert_eq!(store.ranges("i".into(), wanted(&[("b", "")])).await, Err(StoreError::Newer(2)));
     assert!(!folder.path().join(DAMAGED).exists());
 }
+
+#[tokio::test]
+async fn what_is_listed_for_nobody_any_more_is_taken_out_in_steps_and_its_space_given_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Snapshots::new(folder.path()));
+    store.keep(vec!["a".into()]).await.expect("nothing to forget");
+    assert!(!store.tidy().await.expect("nothing to do") && !folder.path().join(FILE).exists());
+    let kept = store.ranges("a".into(), wanted(&[("b", "")])).await.expect("a range").remove(0);
+    store.commit(&kept, vec![Write::Put(entry("kept"))]).await.expect("durable");
+    let gone = store.ranges("removed".into(), wanted(&[("b", ""), ("c", "")])).await.expect("ranges");
+    for range in &gone {
+        for from in (0..20_000).step_by(1000) {
+            let puts = (from..from + 1000).map(|n| Write::Put(entry(&format!("some/longer/key/{n:08}")))).collect();
+            store.commit(range, puts).await.expect("durable");
+        }
+    }
+    drop(store);
+    let store = Arc::new(Snapshots::new(folder.path()));
+    let pages = |name: &'static str| {
+        let count =
+            move |conn: &mut Connection, _| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+        store.with(None, count)
+    };
+    let before = pages("page_count").await.expect("counted");
+    store.keep(vec!["a".into()]).await.expect("forgotten");
+    let mut steps = 0;
+    while store.tidy().await.expect("a step") {
+        steps += 1;
+        assert!(steps < 1000);
+    }
+    let after = pages("page_count").await.expect("counted");
+    assert!(steps >= 20 && after < before / 2, "{steps} steps, {before} pages, then {after}");
+    assert_eq!(keys(&store, &kept).await, ["kept"]);
+    let again = store.ranges("removed".into(), wanted(&[("b", "")])).await.expect("a range").remove(0);
+    assert!(!again.baselined && keys(&store, &again).await.is_empty(), "it begins anew");
+    assert_eq!(store.ranges("a".into(), wanted(&[("b", "")])).await.expect("a range"), [kept]);
+}

@@ -115,6 +115,7 @@ fn instance() -> Arc<Instance> {
         company_id: 2,
         user_id: 0,
         element_key: "amazons3".into(),
+        mcs_element_key: "mcss3".into(),
         tags: vec!["blue".into()],
         enabled: true,
         topics: vec!["arn:aws:sns:eu-central-1:123456789012:t".into()],

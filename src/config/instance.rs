@@ -127,6 +127,9 @@ fn mcs_label(values: &Values) -> Option<String> {
     values.is_set(MCS_TOPICS).then(|| values.label(MCS_TOPICS))
 }
 
+/// The element key of MCS S3.
+const MCS_ELEMENT: &str = "mcss3";
+
 /// Nothing would ever come in. Reconciliation is no way in by itself: without push it would send everything 15 minutes late.
 fn no_way_in(reader: &mut Reader<'_>, is_own: bool) {
     if reader.values.is_set(RECONCILE) {
@@ -185,13 +188,15 @@ fn build(
     let vendor_type = reader.read(VENDOR, vendor);
     let polling = vendor_type.unwrap_or(false);
     let enabled = flag(&mut reader, "event.notification.enabled").unwrap_or(draft.enabled_by_default);
-    let push = PUSH.into_iter().find(|name| values.is_set(name));
+    // A poller sees what the topic would announce, so a topic that was left standing beside it is of no use, and no danger.
+    let idle_topic = polling && values.is_set(TOPIC);
+    let push = PUSH.into_iter().find(|name| values.is_set(name) && !(idle_topic && *name == TOPIC));
     let vendor_refused = values.is_set(VENDOR) && vendor_type.is_none();
     let is_own = values.place.is_empty();
     if (enabled || is_own) && push.is_none() && !polling && !vendor_refused {
         no_way_in(&mut reader, is_own);
     }
-    let topics = topics(&mut reader);
+    let mut topics = topics(&mut reader);
     let mcs_topics = ways::mcs_topics(&mut reader);
     let s3http = ways::s3http(&mut reader, warnings);
     let sqs = ways::sqs(&mut reader, values.is_set(TOPIC), warnings);
@@ -244,8 +249,10 @@ fn build(
     }
     // Only where MCS alone pushes is it certain that the events are its own.
     let is_mcs = push == Some(MCS_TOPICS) && s3http.is_none() && sqs.is_none();
-    let default_key = if is_mcs { "mcss3" } else { "amazons3" };
-    let element_key = reader.read("element.key", element_key).unwrap_or_else(|| default_key.to_owned());
+    let default_key = if is_mcs { MCS_ELEMENT } else { "amazons3" };
+    let given_key = reader.read("element.key", element_key);
+    let mcs_element_key = given_key.clone().unwrap_or_else(|| MCS_ELEMENT.to_owned());
+    let element_key = given_key.unwrap_or_else(|| default_key.to_owned());
     let objects = reader.read("event.objects", ObjectFilter::parse).unwrap_or_default();
     let filter_nulls = flag(&mut reader, "filter.response.nulls");
     let validate = flag(&mut reader, "validate.instance").unwrap_or(false);
@@ -256,6 +263,15 @@ fn build(
         return None;
     }
     let (name, delivery) = (name?, delivery?);
+    if idle_topic {
+        topics.clear();
+        warnings.push(format!(
+            "instance {}: {} has no effect, because event.vendor.type is polling; for the topic with a listing of what it missed, \
+             use webhooks and POSTERN_RECONCILE",
+            quote(&name),
+            values.label(TOPIC)
+        ));
+    }
     warn(&name, enabled, delivery, credentials.as_ref(), warnings);
     Some(Instance {
         id: draft.id.unwrap_or_else(|| stable_id(&name)),
@@ -264,6 +280,7 @@ fn build(
         company_id: shared.company_id,
         user_id: shared.user_id,
         element_key,
+        mcs_element_key,
         tags: draft.tags.clone(),
         enabled,
         topics,

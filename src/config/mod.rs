@@ -299,6 +299,8 @@ pub struct Instance {
     pub user_id: u64,
     /// Element key, such as `amazons3`.
     pub element_key: String,
+    /// Element key of what MCS S3 webhooks bring: `mcss3` unless one is set, also where Amazon's events come beside them.
+    pub mcs_element_key: String,
     /// Carried into `instanceTags`.
     pub tags: Vec<String>,
     /// Whether it accepts anything; what it owes is delivered either way.

@@ -99,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
     secret("filemanagement.provider.secret_key", "the secret access key to it"),
     plain("filemanagement.provider.bucket_name", "", "the bucket"),
     plain("filemanagement.provider.region_name", "", "the bucket's region"),
-    plain("element.key", "amazons3, with MCS alone mcss3", "the element key in the envelope"),
+    plain("element.key", "amazons3; mcss3 for what MCS S3 announces", "the element key in the envelope"),
     plain("POSTERN_INSTANCE_NAME", "the topic's or bucket's name", "name of the environment's instance"),
     plain("POSTERN_INSTANCE_TAGS", "", "its tags, comma-separated"),
     plain("POSTERN_INSTANCE_ID", "a stable hash of the name", "its number in the envelope"),

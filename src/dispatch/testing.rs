@@ -37,6 +37,7 @@ pub(super) fn instance(name: &str, callback: &str) -> Instance {
         company_id: 0,
         user_id: 0,
         element_key: "amazons3".into(),
+        mcs_element_key: "mcss3".into(),
         tags: Vec::new(),
         enabled: true,
         topics: Vec::new(),

@@ -167,6 +167,7 @@ fn instance() -> Instance {
         company_id: 280,
         user_id: 2374,
         element_key: "amazons3".to_owned(),
+        mcs_element_key: "mcss3".into(),
         tags: vec!["production".to_owned()],
         enabled: true,
         topics: vec!["arn:aws:sns:eu-west-1:123456789012:photos".to_owned()],

@@ -134,8 +134,11 @@ fn unknown_keys_of_ours_are_refused_and_those_of_others_ignored_aloud() {
     for key in ["document.tagging", "oauth.api.key", "event.metadata", "event.poller.configuration", "event.poller.x"] {
         assert!(warns(&config, key), "{key}: {:?}", config.warnings);
     }
-    let (_folder, map) = with_document(&document(r#", "event.vendor.type": "polling""#), &[CALLBACK]);
-    assert!(bad(&map).iter().any(|problem| problem.problem.contains("is polling, but")));
+    let polling = r#", "event.vendor.type": "polling", "filemanagement.provider.bucket_name": "photos""#;
+    let (_folder, map) = with_document(&document(polling), &[CALLBACK]);
+    let config = good(&map);
+    assert!(config.instances[0].topics.is_empty(), "the poller sees what the topic would announce");
+    assert!(warns(&config, "event.sns.topic.arn has no effect"), "{:?}", config.warnings);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Records, to_json};
 use crate::config::Instance;
-use crate::event::{Event, EventType};
+use crate::event::{Event, EventType, Origin};
 use crate::queue::Claim;
 
 /// The hub of every file storage element.
@@ -62,7 +62,7 @@ struct Item<'a> {
 pub(super) fn body(instance: &Instance, claim: &Claim) -> Vec<u8> {
     // A claim is never empty (its contract); an empty one would be an envelope of no events, dated 1970.
     let first = claim.items.first();
-    let element_key = instance.element_key.as_str();
+    let element_key = first.map_or(instance.element_key.as_str(), |item| element_key(instance, &item.event));
     to_json(&Envelope {
         severity: "medium",
         created_date: first.map(|item| item.accepted_at).unwrap_or_default().to_java_date(),
@@ -80,16 +80,21 @@ pub(super) fn body(instance: &Instance, claim: &Claim) -> Vec<u8> {
             instance_tags: &instance.tags,
             raw: Records::of(instance, claim),
             user_id: instance.user_id,
-            events: claim.items.iter().map(|item| describe(element_key, &item.event)).collect(),
+            events: claim.items.iter().map(|item| describe(instance, &item.event)).collect(),
         },
         user: USER,
     })
 }
 
-fn describe<'a>(element_key: &'a str, event: &'a Event) -> Item<'a> {
+/// One instance may hear of Amazon's changes and of MCS S3's, which are two elements.
+fn element_key<'a>(instance: &'a Instance, event: &Event) -> &'a str {
+    if event.origin == Origin::Mcs { &instance.mcs_element_key } else { &instance.element_key }
+}
+
+fn describe<'a>(instance: &'a Instance, event: &'a Event) -> Item<'a> {
     Item {
         date: event.time.to_iso_seconds(),
-        element_key,
+        element_key: element_key(instance, event),
         poll_date: event.poll_date.map(|date| date.to_iso_seconds()),
         event_type: event.event_type.as_str(),
         hub_key: HUB,

@@ -20,6 +20,7 @@ fn instance() -> Instance {
         company_id: 280,
         user_id: 2374,
         element_key: "amazons3".to_owned(),
+        mcs_element_key: "mcss3".into(),
         tags: vec!["Demoday".to_owned()],
         enabled: true,
         topics: Vec::new(),

@@ -59,12 +59,15 @@ async fn a_drained_backlog_gives_its_space_back_while_nothing_else_is_to_do() {
 
 #[tokio::test]
 async fn the_log_starts_again_after_a_checkpoint() {
+    // Read beside the writer, a length of 9 MB was once found on a busy machine: from 2 MiB on the writer itself copies the log, but one
+    // that a checkpoint of the keeper holds at that moment goes on growing until the writer's next try, 8 MiB later.
+    const TRIES: u64 = (2 + 8 + 8) << 20;
     let dir = tempfile::tempdir().expect("a directory");
     let bed = start(dir.path());
-    for from in (0..16_000).step_by(250) {
+    for from in (0..32_000).step_by(250) {
         bed.queue.append(append_of((from..from + 250).map(large).collect())).await.expect("stored");
         let log = std::fs::metadata(dir.path().join("postern.db-wal")).map_or(0, |file| file.len());
-        assert!(log < 8 << 20, "{log} bytes of log, of more than 20 MB that were written");
+        assert!(log < TRIES, "{log} bytes of log, of more than 40 MB that were written");
     }
 }
 

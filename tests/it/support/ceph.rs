@@ -42,14 +42,4 @@ impl Ceph {
         assert!((200..300).contains(&answered.status), "{method} {path}: {answered:?}");
         answered
     }
-
-    /// An action of its topic API, as name and value pairs, that must succeed.
-    pub(crate) async fn action(&self, form: &[(&str, &str)]) -> Answered {
-        let coded = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let form: Vec<String> = form.iter().map(|(name, value)| format!("{}={}", coded(name), coded(value))).collect();
-        let kind = "application/x-www-form-urlencoded";
-        let answered = self.s3.send(Method::POST, None, "", kind, form.join("&")).await.expect("an answer");
-        assert!((200..300).contains(&answered.status), "{answered:?}");
-        answered
-    }
 }

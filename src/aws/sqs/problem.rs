@@ -115,7 +115,10 @@ where
         },
         SdkError::TimeoutError(_) => (SqsProblem::Timeout, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => (SqsProblem::Timeout, said(error)),
-        SdkError::DispatchFailure(failure) if failure.is_io() => (SqsProblem::Unreachable, said(error)),
+        // A connection that is cut in the middle of an exchange is a transient failure of another kind than input and output.
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
+            (SqsProblem::Unreachable, said(error))
+        }
         // What is neither the network's nor SQS's doing is done before the call: finding credentials and signing.
         _ => (SqsProblem::Credentials, said(error)),
     };

@@ -25,11 +25,13 @@ pub struct Options {
     pub visibility: Duration,
     /// Whether messages of a group come in order (the URL then ends in `.fifo`).
     pub fifo: bool,
+    /// For how long a long poll goes on, and takes messages, after its connection was cut; not at all.
+    pub lingering: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { visibility: Duration::from_secs(30), fifo: false }
+        Self { visibility: Duration::from_secs(30), fifo: false, lingering: Duration::ZERO }
     }
 }
 
@@ -130,6 +132,13 @@ impl Queue {
     /// Sends a message; its number, from 1.
     pub fn send(&self, body: impl Into<String>) -> u64 {
         self.send_in("", body)
+    }
+
+    /// Sends a message as if it had been received so often already; its number.
+    pub fn send_again(&self, receives: u32, body: impl Into<String>) -> u64 {
+        let number = self.shared.state().send_again(receives, body.into());
+        self.shared.arrived.notify_waiters();
+        number
     }
 
     /// Sends a message of a group; its number.

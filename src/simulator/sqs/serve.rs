@@ -13,8 +13,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Call, Fault, Shared};
 
@@ -31,7 +32,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) -> Infallibl
                 connections.spawn(converse(stream, Arc::clone(&shared)));
             }
             // Out of descriptors, most likely: they come back when connections end.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }
@@ -88,7 +89,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             shared.state().delete(number);
             true
         }),
-        Call::Receive => receive(&asked, &shared).await,
+        Call::Receive => poll(asked, &shared).await,
     };
     // A message that is visible again, or a group that is no longer locked, is for whoever waits.
     if matches!(call, Call::ChangeVisibility | Call::Delete) {
@@ -97,7 +98,26 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     Ok(reply(StatusCode::OK, &answer))
 }
 
-/// The long poll.
+/// The long poll, which outlives its connection for a while: a server notices late that nobody waits any more.
+async fn poll(asked: Value, shared: &Arc<Shared>) -> Value {
+    let (connected, cut) = oneshot::channel::<()>();
+    let polling = Arc::clone(shared);
+    let polling = tokio::spawn(async move {
+        let lingering = polling.state().options.lingering;
+        let lost = async {
+            let _ = cut.await;
+            sleep(lingering).await;
+        };
+        tokio::select! {
+            answer = receive(&asked, &polling) => answer,
+            () = lost => Value::Null,
+        }
+    });
+    let answer = polling.await.unwrap_or_default();
+    drop(connected);
+    answer
+}
+
 async fn receive(asked: &Value, shared: &Shared) -> Value {
     let most = usize::try_from(asked["MaxNumberOfMessages"].as_u64().unwrap_or(1)).unwrap_or(1);
     let wish = asked["VisibilityTimeout"].as_u64();

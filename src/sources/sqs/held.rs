@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::report::{Aspect, Report};
-use crate::aws::sqs::{BATCH, Change, SqsProblem, SqsQueue};
+use crate::aws::sqs::{BATCH, Change, SqsError, SqsProblem, SqsQueue};
 
 /// A visibility timeout below this leaves no time for a heartbeat; then we ask for one of our own.
 const SHORTEST: i32 = 10;
@@ -80,33 +80,58 @@ impl Held {
         loop {
             sleep((self.lease() / 5).clamp(Duration::from_secs(1), Duration::from_secs(60))).await;
             let due = self.due(Instant::now() + self.lease() / 2);
-            for batch in due.chunks(BATCH) {
-                match self.extend(queue, batch, report).await {
-                    Ok(()) => {
-                        failures = 0;
-                        report.well(name, Aspect::Heartbeat);
-                    }
-                    Err(error) => {
-                        failures += 1;
-                        report.failed(name, Aspect::Heartbeat, &error, failures);
-                    }
+            let batches = Mutex::new(due.chunks(BATCH));
+            let walk = || self.walk(queue, &batches, report);
+            // Side by side: thousands can be due at once, and none is to become visible while it waits for the others.
+            let (a, b, c, d) = tokio::join!(walk(), walk(), walk(), walk());
+            match a.and(b).and(c).and(d) {
+                Ok(()) if due.is_empty() => {}
+                Ok(()) => {
+                    failures = 0;
+                    report.well(name, Aspect::Heartbeat);
+                }
+                Err(error) => {
+                    failures += 1;
+                    report.failed(name, Aspect::Heartbeat, &error, failures);
                 }
             }
         }
     }
 
-    /// What becomes visible before `limit`.
-    fn due(&self, limit: Instant) -> Vec<(u64, Arc<str>)> {
-        let entries = self.entries();
-        entries.iter().filter(|(_, e)| e.until < limit).map(|(key, e)| (*key, Arc::clone(&e.receipt))).collect()
-    }
-
-    async fn extend(
+    /// Extends batch after batch until none is left, and tells the last failure. Without an answer to one there is none to the others
+    /// either: then the rest is left to the next beat.
+    async fn walk(
         &self,
         queue: &SqsQueue,
-        batch: &[(u64, Arc<str>)],
+        batches: &Mutex<std::slice::Chunks<'_, (u64, Arc<str>)>>,
         report: &Report,
-    ) -> Result<(), crate::aws::sqs::SqsError> {
+    ) -> Result<(), SqsError> {
+        let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut worst = Ok(());
+        while let Some(batch) = next() {
+            if let Err(error) = self.extend(queue, batch, report).await {
+                let unheard = matches!(error.problem, SqsProblem::Timeout | SqsProblem::Unreachable);
+                worst = Err(error);
+                if unheard {
+                    break;
+                }
+            }
+        }
+        worst
+    }
+
+    /// What becomes visible before `limit`, the first of it first.
+    fn due(&self, limit: Instant) -> Vec<(u64, Arc<str>)> {
+        let mut due: Vec<_> = {
+            let entries = self.entries();
+            let soon = entries.iter().filter(|(_, entry)| entry.until < limit);
+            soon.map(|(key, entry)| (entry.until, *key, Arc::clone(&entry.receipt))).collect()
+        };
+        due.sort_unstable_by_key(|(until, ..)| *until);
+        due.into_iter().map(|(_, key, receipt)| (key, receipt)).collect()
+    }
+
+    async fn extend(&self, queue: &SqsQueue, batch: &[(u64, Arc<str>)], report: &Report) -> Result<(), SqsError> {
         let (asked_at, seconds, lease) = (Instant::now(), self.seconds(), self.lease());
         let changes: Vec<_> = batch.iter().map(|(_, receipt)| Change { receipt, visible_in: seconds }).collect();
         let results = queue.change_visibility(&changes).await?;

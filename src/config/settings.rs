@@ -229,7 +229,11 @@ pub const SETTINGS: &[Setting] = &[
         "off",
         "`on`: only SNS messages of the instance's topics with a good signature are taken from the queues",
     )),
-    own(plain("POSTERN_SQS_CONSUMERS", "4", "receives in flight for each queue, 1 to 64")),
+    own(plain(
+        "POSTERN_SQS_CONSUMERS",
+        "8",
+        "receives in flight for each queue at most, 1 to 64; an idle queue has one",
+    )),
     own(plain(
         "POSTERN_RECONCILE",
         "",

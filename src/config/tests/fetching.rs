@@ -41,7 +41,7 @@ mod with_aws {
     fn a_queue_is_drained_by_one_instance() {
         let config = good(&env(&[("POSTERN_SQS_QUEUE_URL", QUEUE), ("POSTERN_SQS_VERIFY", "on")]));
         let sqs = config.instances[0].sqs.clone().expect("queues");
-        assert_eq!((sqs.queues.len(), sqs.verify, sqs.consumers), (1, true, 4));
+        assert_eq!((sqs.queues.len(), sqs.verify, sqs.consumers), (1, true, 8));
         assert!(warns(&good(&env(&[("POSTERN_SQS_QUEUE_URL", QUEUE)])), "POSTERN_SQS_VERIFY is off"));
         let document = |name: &str| {
             format!(

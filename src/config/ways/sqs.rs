@@ -15,7 +15,7 @@ pub struct SqsConfig {
     pub queues: Vec<Url>,
     /// Only SNS envelopes whose signature is good are taken (`POSTERN_SQS_VERIFY=on`).
     pub verify: bool,
-    /// Receives in flight for each queue (`POSTERN_SQS_CONSUMERS`).
+    /// Receives in flight for each queue at most; an idle queue has one (`POSTERN_SQS_CONSUMERS`).
     pub consumers: usize,
 }
 
@@ -46,7 +46,7 @@ pub(in crate::config) fn sqs(
 ) -> Option<SqsConfig> {
     let queues = reader.read(QUEUE_URL, |text| list(text).iter().map(|url| queue(url)).collect::<Result<Vec<_>, _>>());
     let verify = reader.read(VERIFY, |text| choice(text, &[("on", true), ("off", false)])).unwrap_or(false);
-    let consumers = reader.read(CONSUMERS, |text| number(text, 1, 64)).unwrap_or(4);
+    let consumers = reader.read(CONSUMERS, |text| number(text, 1, 64)).unwrap_or(8);
     if !reader.values.is_set(QUEUE_URL) {
         warnings.extend(reader.values.idle(&[VERIFY, CONSUMERS], "POSTERN_SQS_QUEUE_URL is not set"));
         return None;
@@ -70,7 +70,7 @@ pub(in crate::config) fn sqs(
             reader.values.label(VERIFY)
         ));
     }
-    let consumers = usize::try_from(consumers).unwrap_or(4);
+    let consumers = usize::try_from(consumers).unwrap_or(8);
     Some(SqsConfig { queues: queues.filter(|queues| !queues.is_empty())?, verify, consumers })
 }
 

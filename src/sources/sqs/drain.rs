@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -19,14 +19,11 @@ use super::held::{Held, Hold};
 use super::judge::{Judge, Verdict};
 use super::pace;
 use super::report::{Aspect, Report};
-use crate::aws::sqs::{BATCH, SqsMessage, SqsProblem, SqsQueue};
+use super::room::{Crew, Place, Room, Weight};
+use super::waiting::Waiting;
+use crate::aws::sqs::{SqsMessage, SqsProblem, SqsQueue};
+use crate::queue::QueueError;
 use crate::shutdown::{Phase, Shutdown};
-
-/// Messages whose bodies are held, for each consumer: what is asked for, and what is being appended meanwhile.
-const BODIES: usize = 3 * BATCH;
-
-/// Messages in hand for each consumer, those included that only wait for their deletion.
-const IN_HAND: usize = 10 * BATCH;
 
 /// How long a message waits for a store that refuses. Then it goes back, so that a replica with room gets it.
 const WAIT_FOR_STORE: Duration = Duration::from_secs(300);
@@ -39,6 +36,10 @@ const POISON: u32 = 5;
 
 /// An answer without messages that comes sooner than this was no long poll; the next question waits as long.
 const TOO_SOON: Duration = Duration::from_millis(250);
+
+/// How long a receive that is under way may still answer once draining ends: what SQS has handed out by then is on its way, and would
+/// stay hidden for the queue's whole visibility timeout if nobody took it.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// One queue being drained.
 pub(super) struct Drain {
@@ -57,22 +58,16 @@ pub(super) struct Drain {
     pub(super) store_takes: watch::Sender<bool>,
     /// Whether nothing more is received; shared by all queues of the instance.
     pub(super) closed: watch::Sender<bool>,
-    /// Messages in a row that could not be proven for a reason of our own.
-    pub(super) unproven: AtomicU32,
+    /// What could not be proven for a reason of our own.
+    pub(super) unproven: Waiting,
+    /// What is too large for the store.
+    pub(super) too_large: Waiting,
+    /// Messages that wait for the store.
+    pub(super) waiting: AtomicUsize,
+    /// How many consumers ask.
+    pub(super) crew: Crew,
     /// Deletions in a row that failed.
     pub(super) undeleted: AtomicU32,
-}
-
-/// How many messages may be in hand.
-pub(super) struct Room {
-    bodies: Arc<Semaphore>,
-    in_hand: Arc<Semaphore>,
-}
-
-/// The room that one message, or one receive, takes.
-struct Place {
-    body: OwnedSemaphorePermit,
-    hand: OwnedSemaphorePermit,
 }
 
 /// A message in hand.
@@ -80,37 +75,38 @@ struct Taken {
     message: SqsMessage,
     receipt: Arc<str>,
     place: Place,
+    weight: Weight,
     hold: Hold,
 }
 
-impl Room {
-    pub(super) fn for_consumers(consumers: usize) -> Self {
-        Self {
-            bodies: Arc::new(Semaphore::new(consumers * BODIES)),
-            in_hand: Arc::new(Semaphore::new(consumers * IN_HAND)),
-        }
-    }
-
-    /// Room for one receive; `None` never comes, as nobody closes it.
-    async fn take(&self) -> Option<Place> {
-        let ten = 10;
-        let hand = Arc::clone(&self.in_hand).acquire_many_owned(ten).await.ok()?;
-        let body = Arc::clone(&self.bodies).acquire_many_owned(ten).await.ok()?;
-        Some(Place { body, hand })
-    }
-}
-
 impl Drain {
-    /// One consumer: asks for messages until [`Phase::Draining`].
-    pub(super) async fn consume(self: Arc<Self>, mut shutdown: Shutdown) {
+    /// One consumer: asks for messages until [`Phase::Draining`]. The first always asks, any other only while there is much to do.
+    pub(super) async fn consume(self: Arc<Self>, is_first: bool, mut shutdown: Shutdown) {
         let mut failures = 0;
         let ending = shutdown.clone();
+        let mut came = 0;
         loop {
-            let pause = tokio::select! {
-                biased;
-                () = shutdown.reached(Phase::Draining) => return,
-                pause = self.receive(&mut failures, &ending) => pause,
+            if came == 0 && !is_first {
+                tokio::select! {
+                    biased;
+                    () = shutdown.reached(Phase::Draining) => return,
+                    () = self.crew.called() => {}
+                }
+            }
+            let pause;
+            (came, pause) = {
+                let receive = self.receive(&mut failures, &ending);
+                tokio::pin!(receive);
+                tokio::select! {
+                    biased;
+                    () = shutdown.reached(Phase::Draining) => {
+                        let _ = tokio::time::timeout(LAST_ANSWER, receive).await;
+                        return;
+                    }
+                    received = &mut receive => received,
+                }
             };
+            self.crew.brought(came);
             tokio::select! {
                 biased;
                 () = shutdown.reached(Phase::Draining) => return,
@@ -119,29 +115,35 @@ impl Drain {
         }
     }
 
-    /// One receive, once there is room; how long to wait before the next. Dropping it ends the long poll.
-    async fn receive(self: &Arc<Self>, failures: &mut u32, shutdown: &Shutdown) -> Duration {
+    /// One receive, once there is room; how many messages came, and how long to wait before the next. Dropping it ends the long poll.
+    async fn receive(self: &Arc<Self>, failures: &mut u32, shutdown: &Shutdown) -> (usize, Duration) {
         let mut store_takes = self.store_takes.subscribe();
         // The sender lives as long as `self`.
         let _ = store_takes.wait_for(|takes| *takes).await;
-        let Some(room) = self.room.take().await else { return TOO_SOON };
+        let Some(room) = self.room.take().await else { return (0, TOO_SOON) };
+        if shutdown.phase() >= Phase::Draining {
+            return (0, TOO_SOON);
+        }
         let asked_at = Instant::now();
         match self.queue.receive(self.held.wish()).await {
             Ok(messages) => {
                 *failures = 0;
                 self.report.well(&self.name, Aspect::Receive);
-                let too_soon = messages.is_empty() && asked_at.elapsed() < TOO_SOON;
+                let came = messages.len();
+                let too_soon = came == 0 && asked_at.elapsed() < TOO_SOON;
                 self.take(messages, room, shutdown);
-                match self.unproven.load(Ordering::Relaxed) {
+                let pause = match self.unproven.in_a_row() {
                     0 if too_soon => TOO_SOON,
                     0 => Duration::ZERO,
                     unproven => pace::backoff(unproven, random()),
-                }
+                };
+                (came, pause)
             }
             Err(error) => {
                 *failures += 1;
                 self.report.failed(&self.name, Aspect::Receive, &error, *failures);
-                if error.problem.needs_a_person() { pace::slow(random()) } else { pace::backoff(*failures, random()) }
+                let needs_a_person = error.problem.needs_a_person();
+                (0, if needs_a_person { pace::slow(random()) } else { pace::backoff(*failures, random()) })
             }
         }
     }
@@ -158,7 +160,8 @@ impl Drain {
                 Some(group) if self.is_fifo => format!("group {group}"),
                 _ => format!("single {index}"),
             };
-            let taken = Taken { message, receipt, place: Place { body, hand }, hold };
+            let weight = self.room.weigh(message.body.len());
+            let taken = Taken { message, receipt, place: Place { body, hand }, weight, hold };
             lines.entry(line).or_default().push(taken);
         }
         for line in lines.into_values() {
@@ -170,9 +173,9 @@ impl Drain {
     async fn work(self: Arc<Self>, line: Vec<Taken>, mut shutdown: Shutdown) {
         let mut back = None;
         for taken in line {
-            let Taken { message, receipt, place, hold } = taken;
+            let Taken { message, receipt, place, weight, hold } = taken;
             if back.is_none() {
-                back = self.settle(message, &receipt, place, &mut shutdown).await.err();
+                back = self.settle(message, &receipt, (place, weight), &mut shutdown).await.err();
             }
             if let Some(visible_in) = back {
                 // Let go first: a heartbeat must not hide again what goes back.
@@ -192,15 +195,32 @@ impl Drain {
         self: &Arc<Self>,
         message: SqsMessage,
         receipt: &Arc<str>,
-        place: Place,
+        (place, weight): (Place, Weight),
         shutdown: &mut Shutdown,
     ) -> Result<(), i32> {
         let message = Arc::new(message);
         let give_up_at = Instant::now() + WAIT_FOR_STORE;
         let mut refusals = 0;
+        let mut waits = None;
+        let back = |waiting: &Waiting| {
+            let seconds = pace::hidden_for(message.receives, random());
+            waiting.went_back(&message.id, seconds);
+            seconds
+        };
         let outcome = loop {
             match self.judged(&message).await {
                 Some(Verdict::Done(outcome)) => break outcome,
+                // It alone asks for more than the store has to give: others fit, and do not wait for it.
+                Some(Verdict::Refused(error)) if is_large(&message, &error, 4) => {
+                    self.report.message("too_large");
+                    let text = format!(
+                        "message {} has {} bytes and stays in the queue: {error}; raise the bound, or take it out of the queue",
+                        message.id,
+                        message.body.len()
+                    );
+                    self.report.trouble(&self.name, Aspect::Size, "too_large", &text);
+                    return Err(back(&self.too_large));
+                }
                 Some(Verdict::Refused(error)) => {
                     self.store_refuses(&error);
                     refusals += 1;
@@ -210,19 +230,20 @@ impl Drain {
                         self.store_takes.send_replace(true);
                         return Err(pace::hidden_for(3, random()));
                     }
+                    waits.get_or_insert_with(|| Waits::begin(&self.waiting));
                     tokio::select! {
                         biased;
                         // A replica may have room.
                         () = self.nobody_receives() => return Err(0),
+                        () = self.store_takes_again() => sleep(pace::backoff(1, random())).await,
                         () = sleep(pause) => {}
                     }
                 }
                 Some(Verdict::Unproven(refusal)) => {
-                    self.unproven.fetch_add(1, Ordering::Relaxed);
                     self.report.message(refusal.reason.as_str());
                     let text = format!("a signature cannot be checked now ({refusal}); its message stays in the queue");
                     self.report.trouble(&self.name, Aspect::Proof, refusal.reason.as_str(), &text);
-                    return Err(pace::hidden_for(message.receives, random()));
+                    return Err(back(&self.unproven));
                 }
                 None => return Err(pace::hidden_for(message.receives, random())),
             }
@@ -230,14 +251,22 @@ impl Drain {
         // These say nothing of the store: it was not asked.
         if !matches!(outcome, "confirmation" | "dropped" | "test_event") {
             self.store_takes.send_if_modified(|takes| !std::mem::replace(takes, true));
-            self.report.well(&self.name, Aspect::Store);
+            drop(waits);
+            // At its bound a store takes one and refuses the next: the trouble is over when nothing waits for it.
+            if self.waiting.load(Ordering::SeqCst) == 0 {
+                self.report.well(&self.name, Aspect::Store);
+            }
         }
-        if self.unproven.swap(0, Ordering::Relaxed) > 0 {
+        // A confirmation is not proven.
+        if outcome != "confirmation" && self.unproven.ended(&message.id) {
             self.report.well(&self.name, Aspect::Proof);
+        }
+        if self.too_large.ended(&message.id) {
+            self.report.well(&self.name, Aspect::Size);
         }
         self.report.message(outcome);
         drop(message);
-        drop(place.body);
+        drop((place.body, weight));
         self.delete(receipt, shutdown).await;
         drop(place.hand);
         Ok(())
@@ -248,6 +277,11 @@ impl Drain {
         let (drain, given) = (Arc::clone(self), Arc::clone(message));
         let judging = AbortOnDropHandle::new(tokio::spawn(async move { drain.judge.judge(&given).await }));
         match judging.await {
+            // Trying again would be of no use, and the letters have a bound of their own.
+            Ok(Verdict::Refused(error @ QueueError::Full { .. })) if is_large(message, &error, 1) => {
+                let why = format!("it is larger than all that may be owed: {error}");
+                Some(self.judge.refuse(message, "too_large", &why).await)
+            }
             Ok(verdict) => Some(verdict),
             Err(_) if message.receives >= POISON => {
                 let why = "this program fails whenever it reads the message; please report it";
@@ -266,7 +300,13 @@ impl Drain {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    fn store_refuses(&self, error: &crate::queue::QueueError) {
+    /// Waits until the store takes what another message says: then there is room, perhaps for this one too.
+    async fn store_takes_again(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.store_takes.subscribe().wait_for(|takes| *takes).await;
+    }
+
+    fn store_refuses(&self, error: &QueueError) {
         self.store_takes.send_if_modified(|takes| std::mem::replace(takes, false));
         self.report.message(error.label());
         self.report.trouble(
@@ -314,6 +354,28 @@ impl Drain {
             }
         }
     }
+}
+
+/// One message that waits for the store, until this is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether a message that was refused for its size has more than one `part` of the bound.
+fn is_large(message: &SqsMessage, error: &QueueError, part: u64) -> bool {
+    let (QueueError::Full { max_bytes, .. } | QueueError::DeadFull { max_bytes }) = error else { return false };
+    (message.body.len() as u64).saturating_mul(part) > *max_bytes
 }
 
 fn random() -> u64 {

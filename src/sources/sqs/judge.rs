@@ -58,6 +58,9 @@ impl Judge {
     /// Makes durable what `message` says.
     pub(super) async fn judge(&self, message: &SqsMessage) -> Verdict {
         match recognise(&message.body) {
+            Kind::Confirmation { topic } if !self.instances[0].topics.is_empty() && !self.is_ours(&topic) => {
+                self.refuse(message, Reason::TopicNotAllowed.as_str(), &foreign(&topic)).await
+            }
             Kind::Confirmation { topic } => {
                 tracing::warn!(
                     instance = &*self.instances[0].name,

@@ -12,9 +12,11 @@ mod judge;
 mod pace;
 mod recognise;
 mod report;
+mod room;
+mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,10 +25,12 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::batches::{Batcher, Call, batches};
-use self::drain::{Drain, Room};
+use self::drain::Drain;
 use self::held::Held;
 use self::judge::Judge;
 use self::report::Report;
+use self::room::{Crew, Room};
+use self::waiting::Waiting;
 use crate::aws::Aws;
 use crate::aws::sqs::QueuePlace;
 use crate::clock::Clock;
@@ -38,7 +42,7 @@ use crate::sources::sns::verifier::Verifier;
 use crate::telemetry::Metrics;
 
 /// What is left of the time to stop: a deletion that is on its way may end.
-const LAST_CALLS: Duration = Duration::from_millis(1500);
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Until SQS has noticed that its long polls are no longer waited for: it would hand them what goes back.
 const HANG_UP: Duration = Duration::from_millis(300);
@@ -87,8 +91,8 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
                 () = drain.held.look_up(&drain.queue, &drain.name) => {}
             }
             let mut all = JoinSet::new();
-            for _ in 0..consuming {
-                all.spawn(Arc::clone(&drain).consume(shutdown.clone()));
+            for index in 0..consuming {
+                all.spawn(Arc::clone(&drain).consume(index == 0, shutdown.clone()));
             }
             tokio::select! {
                 () = async { while all.join_next().await.is_some() {} } => {}
@@ -142,7 +146,10 @@ async fn open(
         room: Room::for_consumers(consumers),
         store_takes: watch::Sender::new(true),
         closed: closed.clone(),
-        unproven: AtomicU32::new(0),
+        unproven: Waiting::default(),
+        too_large: Waiting::default(),
+        waiting: AtomicUsize::new(0),
+        crew: Crew::default(),
         undeleted: AtomicU32::new(0),
     };
     (Arc::new(drain), [deleting, returning])

@@ -19,6 +19,7 @@ pub(super) enum Aspect {
     Heartbeat,
     Proof,
     Receive,
+    Size,
     Store,
 }
 

@@ -8,10 +8,10 @@ use std::process::Command;
 
 /// What a run of `postern setup` said.
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
@@ -24,7 +24,7 @@ impl Said {
 }
 
 /// Runs `postern setup` with `settings` as its whole environment.
-async fn setup(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
+pub(crate) async fn setup(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
     command.arg("setup").args(arguments).env_clear();
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("NO_PROXY", "127.0.0.1").envs(settings.iter().copied());

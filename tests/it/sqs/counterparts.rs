@@ -9,12 +9,12 @@ use crate::support::process::{ToolServer, write};
 use crate::support::tool;
 use crate::support::wait::wait_until;
 
-const CERTIFICATE_PATH: &str = "/_aws/sns/SimpleNotificationService-6c6f63616c737461636b69736e696365.pem";
+pub(super) const CERTIFICATE_PATH: &str = "/_aws/sns/SimpleNotificationService-6c6f63616c737461636b69736e696365.pem";
 
-struct Cloud {
-    server: ToolServer,
-    aws: Aws,
-    topic: String,
+pub(super) struct Cloud {
+    pub(super) server: ToolServer,
+    pub(super) aws: Aws,
+    pub(super) topic: String,
 }
 
 impl Cloud {
@@ -60,7 +60,7 @@ impl Cloud {
     }
 
     /// Messages of the queue, hidden ones included.
-    async fn left(&self, queue: &str) -> u64 {
+    pub(super) async fn left(&self, queue: &str) -> u64 {
         let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
         let asked = serde_json::json!({"QueueUrl": queue, "AttributeNames": names});
         let attributes = self.sqs("GetQueueAttributes", &asked).await;
@@ -68,7 +68,7 @@ impl Cloud {
         names.into_iter().map(|name| number(name).unwrap_or(1)).sum()
     }
 
-    async fn emptied(&self, queue: &str) {
+    pub(super) async fn emptied(&self, queue: &str) {
         wait_until("LocalStack's queue is empty", || async { (self.left(queue).await == 0).then_some(()) }).await;
     }
 
@@ -101,7 +101,7 @@ impl Cloud {
         self.aws.sns("Subscribe", &parameters).await;
     }
 
-    async fn put(&self, keys: &[&str]) {
+    pub(super) async fn put(&self, keys: &[&str]) {
         for key in keys {
             self.aws.s3(Method::PUT, &format!("/{BUCKET}/{key}"), &[], "hello").await;
         }

@@ -37,7 +37,9 @@ async fn throttling_errors_cut_connections_and_half_failed_batches_lose_nothing_
     emptied(&stand, &queue).await;
     assert_eq!(stand.app.ledger(|ledger| (ledger.taken, ledger.repeated)), (200, 0), "{}", stand.log());
     assert_eq!(queue.ledger().handed_out, 200, "deletions are repeated, not left to the visibility timeout");
-    assert!(sample(&stand, &["sqs_failures", "server"]).await > 0.0);
+    assert!(sample(&stand, &["sqs_failures_total{"]).await > 0.0);
+    // A cut connection was once taken for missing credentials, and waited for as long as a person takes.
+    assert_eq!(sample(&stand, &["sqs_failures", "credentials"]).await, 0.0);
     stand.eventually("no trouble is left", async |stand| trouble(stand).await.is_none()).await;
 }
 
@@ -54,9 +56,8 @@ async fn a_denied_call_is_told_with_what_to_allow_never_blocks_and_recovers_by_i
     for word in ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"] {
         assert!(told.contains(word), "{told}");
     }
-    let asked = queue.ledger().receives;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(queue.ledger().receives, asked, "it is not asked in a hot loop");
+    assert_eq!(queue.ledger().receives, 1, "one consumer alone finds out, and not in a hot loop");
     queue.fail(Call::Receive, Fault::Denied, 0);
     // Tried again after 15 to 30 s.
     let begun = Instant::now();
@@ -73,7 +74,7 @@ async fn a_denied_call_is_told_with_what_to_allow_never_blocks_and_recovers_by_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_refuses_what_is_held_stays_hidden_and_nothing_is_deleted() {
     let queue = queue(Options { visibility: Duration::from_secs(10), ..Options::default() }).await;
-    let stand = draining(&queue, &[("POSTERN_QUEUE_MAX_BYTES", "64KiB")]).await;
+    let stand = draining(&queue, &[("POSTERN_QUEUE_MAX_BYTES", "64KiB"), ("POSTERN_SQS_CONSUMERS", "4")]).await;
     stand.app.always(Behaviour::Status(503));
     let keys = keys(300);
     for key in &keys {
@@ -152,4 +153,64 @@ async fn told_to_end_it_leaves_nothing_hidden_behind() {
     assert_eq!(full.in_flight(), 0, "a replica gets them at once\n{}", stand.log());
     let owed = stand.rows(&["--state", "owed", "--limit", "1000"]).await.len();
     assert_eq!(full.ledger().deleted.len(), owed, "{}", stand.log());
+}
+
+/// A server notices late that a long poll was hung up. What goes back before it has noticed is handed to nobody, and stays hidden for the
+/// queue's whole visibility timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_back_at_the_end_is_not_caught_by_a_long_poll_that_was_hung_up() {
+    let queue = queue(Options { lingering: Duration::from_millis(150), ..Options::default() }).await;
+    let mut stand = super::prepared(&queue, &[("POSTERN_DEAD_MAX_BYTES", "4KiB")]).await;
+    // The letters are full after a few: the others are held, and wait. Nothing else is there for the long polls.
+    for n in 0..10 {
+        queue.send(format!("poison {n} {}", "x".repeat(900)));
+    }
+    stand.begin().await;
+    stand.eventually("the store refuses", async |stand| trouble(stand).await.is_some()).await;
+    stand.eventually("some are held", async |_| queue.in_flight() > 4).await;
+    stand.signal("TERM");
+    stand.ended().await;
+    // Until the last of the long polls has been given up by the server too.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(queue.left() > 4);
+    assert_eq!(queue.in_flight(), 0, "a replica gets them at once\n{}", stand.log());
+}
+
+/// A server that answers at once, with nothing, or with no answer of SQS's at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_never_waits_is_not_asked_in_a_hot_loop() {
+    let queue = queue(Options::default()).await;
+    queue.fail(Call::Receive, Fault::Status(200), u32::MAX);
+    let stand = draining(&queue, &[]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let asked = queue.ledger().receives;
+    assert!((2..=20).contains(&asked), "{asked}");
+    queue.heal();
+    queue.send(bare("at last"));
+    stand.delivered(&["at last"]).await;
+    emptied(&stand, &queue).await;
+}
+
+/// One message that is too large for the bounds of the store stopped receiving for five minutes, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_for_the_store_stops_nothing_else() {
+    let queue = queue(Options::default()).await;
+    let stand = draining(&queue, &[("POSTERN_DEAD_MAX_BYTES", "16KiB"), ("POSTERN_QUEUE_MAX_BYTES", "4KiB")]).await;
+    let stays = queue.send("x".repeat(20_000));
+    let mut record = crate::hard_cases::stand::created("huge");
+    record["padding"] = "x".repeat(5000).into();
+    queue.send(postern::simulator::sns::records::message(&[record]));
+    stand
+        .eventually("it is told", async |stand| trouble(stand).await.is_some_and(|t| t.contains("stays in the queue")))
+        .await;
+    let keys = keys(40);
+    for key in &keys {
+        queue.send(bare(key));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    delivered(&stand, &keys).await;
+    stand.eventually("one is left", async |_| queue.left() == 1).await;
+    assert!(trouble(&stand).await.expect("a trouble").contains("POSTERN_DEAD_MAX_BYTES"), "it stays told");
+    assert!(queue.ledger().visibility.iter().all(|(number, _)| *number == stays), "{:?}", queue.ledger().visibility);
+    assert_eq!(super::dead_reasons(&stand).await, ["too_large"], "{}", stand.log());
 }

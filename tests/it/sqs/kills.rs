@@ -57,8 +57,8 @@ async fn survive(extra: &[(&str, &str)], preload: bool) {
     stand.begin().await;
     let repeated = ledger(&[&stand], &queue).await;
     println!("{} handed out, {repeated} callbacks repeated", queue.ledger().handed_out);
-    // At least once: what was sent and not yet settled when it was killed is sent again, at most one attempt of each.
-    assert!(repeated <= 3 * 64, "{repeated}");
+    // At least once: what was in flight when it was killed (64 attempts), or delivered and not yet durably settled (256), is sent again.
+    assert!(repeated <= 3 * (64 + 256), "{repeated}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

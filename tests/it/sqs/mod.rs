@@ -2,7 +2,10 @@
 
 mod counterparts;
 mod faults;
+mod instances;
 mod kills;
+mod letters;
+mod poison;
 mod shapes;
 
 use postern::simulator::dice::Dice;

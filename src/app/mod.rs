@@ -48,6 +48,9 @@ pub enum StartError {
     #[cfg(feature = "aws")]
     #[error(transparent)]
     Authorities(#[from] crate::aws::BadAuthorities),
+    /// A file of authorities is of no use; the text names its setting.
+    #[error("{0}")]
+    AuthorityFile(String),
     /// The admin socket could not be bound.
     #[error(transparent)]
     Admin(#[from] admin::BindError),

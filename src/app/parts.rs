@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::{Clock, ClockSkew, UnixMillis};
-use crate::config::{CallbackUrl, Config, McsEndpoint, QueueConfig};
+use crate::config::{CallbackUrl, Config, McsEndpoint, QueueConfig, extra_authorities};
 use crate::egress::{Call, CallError, Client, Options, ProxySettings};
 use crate::health::Health;
 use crate::listener::{Intake, Source};
@@ -43,13 +43,8 @@ pub(super) fn callback_options(config: &Config) -> Result<Options, StartError> {
 }
 
 /// Outgoing HTTP that also trusts the authorities in `POSTERN_EGRESS_CA_FILE` and, for TLS to another SNS, in its trust anchor.
-pub(super) fn options([egress, anchor]: [Option<PathBuf>; 2]) -> Result<Options, StartError> {
-    let mut extra_ca_pem = Vec::new();
-    for (variable, path) in [("POSTERN_EGRESS_CA_FILE", egress), ("POSTERN_SNS_TRUST_ANCHOR_FILE", anchor)] {
-        if let Some(path) = path {
-            extra_ca_pem.push(read(variable, &path)?);
-        }
-    }
+pub(super) fn options(files: [Option<PathBuf>; 2]) -> Result<Options, StartError> {
+    let extra_ca_pem = extra_authorities(files).map_err(StartError::AuthorityFile)?;
     Ok(Options { extra_ca_pem, idle_per_host: 1, proxy: ProxySettings::from_env() })
 }
 

@@ -21,12 +21,10 @@ use aws_sdk_sns::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sns::operation::confirm_subscription::ConfirmSubscriptionError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::config::{Instance, S3Config, StaticCredentials, topic_region};
+use crate::config::{Instance, S3Config, StaticCredentials, bad_authorities, topic_region};
 
 /// Off EC2 the metadata service is an address that never answers; nobody waits longer than this for it.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,9 +59,10 @@ struct MetadataService {
     endpoint: Option<String>,
 }
 
-/// `POSTERN_EGRESS_CA_FILE` does not hold what it should.
+/// One of the files of authorities does not hold what it should. Whoever reads them knows which, and says so before
+/// ([`extra_authorities`](crate::config::extra_authorities)).
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("POSTERN_EGRESS_CA_FILE: {0}; use PEM with one or more CA certificates")]
+#[error("a file of authorities (POSTERN_EGRESS_CA_FILE, POSTERN_SNS_TRUST_ANCHOR_FILE) {0}")]
 pub struct BadAuthorities(&'static str);
 
 /// Why a subscription was not confirmed.
@@ -224,18 +223,7 @@ impl fmt::Debug for Aws {
 
 /// The SDK takes a broken certificate as a reason to panic, later; it is found here instead.
 fn check_authorities(pems: &[Vec<u8>]) -> Result<(), BadAuthorities> {
-    let mut roots = rustls::RootCertStore::empty();
-    for pem in pems {
-        let certificates: Vec<_> =
-            CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| BadAuthorities("is not PEM"))?;
-        if certificates.is_empty() {
-            return Err(BadAuthorities("holds no certificate"));
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|_| BadAuthorities("holds a certificate that cannot be read"))?;
-        }
-    }
-    Ok(())
+    pems.iter().find_map(|pem| bad_authorities(pem)).map_or(Ok(()), |problem| Err(BadAuthorities(problem)))
 }
 
 /// An HTTP client of the SDK on ring. Trust and proxy are looked up when the first connection is made.

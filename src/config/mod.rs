@@ -4,6 +4,7 @@
 //! environment. Every problem is found before any is reported, each by the name under which the operator set it, and no
 //! secret is ever part of a message.
 
+mod authorities;
 mod buckets;
 mod callback;
 mod delivery;
@@ -33,11 +34,12 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use authorities::{AUTHORITY_FILES, bad_authorities, extra_authorities};
 pub use callback::is_reserved_header;
 pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, examine, load, queue, sns};
 pub use network::{is_acceptable_endpoint, sns_url};
 pub use problem::Problem;
-pub use setup::{SetupConfig, SetupInstance, extra_authorities, setup};
+pub use setup::{SetupConfig, SetupInstance, setup};
 pub use topic::region_of as topic_region;
 pub(crate) use topic::{Partition, parts as topic_parts};
 pub use ways::{ListingConfig, ListingKind, McsEndpoint, McsTopic, S3HttpAuth, S3HttpConfig, SqsConfig};

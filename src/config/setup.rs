@@ -1,7 +1,5 @@
 //! What `postern setup` reads of a sidecar's settings, leniently: a laptop has neither its TLS files nor, perhaps, a callback.
 
-use std::path::PathBuf;
-
 use url::Url;
 
 use super::callback::http_url;
@@ -149,17 +147,6 @@ fn one(values: &Values, name: Option<String>, shared: &[String], problems: &mut 
 fn is_topic_name(name: &str) -> bool {
     let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
     (1..=256).contains(&name.len()) && name.bytes().all(fits)
-}
-
-/// Files of authorities for outgoing TLS, read; a failure names the file's setting.
-///
-/// # Errors
-/// The file that cannot be read, and why.
-pub fn extra_authorities(files: [Option<PathBuf>; 2]) -> Result<Vec<Vec<u8>>, String> {
-    let read = |path: PathBuf| {
-        std::fs::read(&path).map_err(|error| format!("the file {} cannot be read: {}", path.display(), error.kind()))
-    };
-    files.into_iter().flatten().map(read).collect()
 }
 
 #[cfg(test)]

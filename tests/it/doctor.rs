@@ -199,6 +199,33 @@ async fn what_is_wrong_on_this_machine_is_named_with_what_to_do() {
     assert!(matches!(report.says("data_dir", "does not exist"), "fail" | "warn"));
 }
 
+/// Once each of them said `POSTERN_EGRESS_CA_FILE`, whichever file it was, and the doctor's look at files found nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_authorities_without_any_is_named_by_its_own_setting_everywhere() {
+    for (name, other) in [
+        ("POSTERN_SNS_TRUST_ANCHOR_FILE", "POSTERN_EGRESS_CA_FILE"),
+        ("POSTERN_EGRESS_CA_FILE", "POSTERN_SNS_TRUST_ANCHOR_FILE"),
+    ] {
+        let mut place = Place::new("http://127.0.0.1:9/events");
+        place.set("EVENT_SNS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:changes");
+        place.set("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "photos");
+        if name == "POSTERN_SNS_TRUST_ANCHOR_FILE" {
+            place.set("POSTERN_SNS_ENDPOINT_URL", "http://127.0.0.1:9");
+        }
+        place.set(name, &write(place.dir.path(), "authorities.pem", "-----BEGIN NOTHING-----\n"));
+        let (code, report) = place.report(&["--only", "files"]).await;
+        assert_eq!((code, report.says("files", &format!("{name}="))), (1, "fail"));
+        assert!(!format!("{report:?}").contains(other), "{report:#?}");
+        for command in ["serve", "setup"] {
+            let mut command = place.command(&[command]);
+            let output =
+                tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+            assert!(!output.status.success() && said.contains(name) && !said.contains(other), "{said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_with_problems_is_named_whole_and_the_other_checks_still_run() {
     let mut place = Place::new("");

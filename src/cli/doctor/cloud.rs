@@ -14,8 +14,8 @@ use crate::health::Checked;
 pub(super) async fn run(context: &Arc<Context>, sink: &Sink) {
     let mut extra = Vec::new();
     for path in config::egress_files(&*context.environment).into_iter().flatten() {
-        // What cannot be read is said among the files.
-        extra.extend(std::fs::read(path));
+        // What cannot be read or used is said among the files.
+        extra.extend(std::fs::read(path).ok().filter(|pem| config::bad_authorities(pem).is_none()));
     }
     let endpoint = context.config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
     let gate = Arc::new(Semaphore::new(AT_ONCE));

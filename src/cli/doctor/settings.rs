@@ -8,11 +8,15 @@ use std::path::Path;
 
 use super::{Context, Sink};
 use crate::config::settings::SETTINGS;
+use crate::config::{AUTHORITY_FILES, bad_authorities};
 use crate::health::Checked;
 
 /// Settings that name a file which is no secret.
 const FILES: [&str; 4] =
     ["POSTERN_TLS_CERT_FILE", "POSTERN_SNS_TRUST_ANCHOR_FILE", "POSTERN_EGRESS_CA_FILE", "POSTERN_INSTANCES"];
+
+/// Bytes of a file of authorities; all that a system trusts have a quarter of it.
+const MAX_AUTHORITIES: u64 = 1 << 20;
 
 pub(super) fn run(context: &Context, sink: &Sink) {
     for problem in &context.problems {
@@ -33,11 +37,12 @@ pub(super) fn run(context: &Context, sink: &Sink) {
 
 fn files(context: &Context, sink: &Sink) {
     let variables: BTreeMap<String, _> = context.environment.vars().into_iter().collect();
-    let mut named = 0;
+    let (mut named, mut complaints) = (0, 0);
     let mut judge = |name: &str, secret: bool| {
         let Some(path) = variables.get(name).filter(|path| !path.is_empty()) else { return };
         named += 1;
         if let Some(complaint) = judge(name, Path::new(path), secret) {
+            complaints += 1;
             sink.add(complaint);
         }
     };
@@ -56,7 +61,9 @@ fn files(context: &Context, sink: &Sink) {
         1 => "the one file that a setting names was looked at".to_owned(),
         n => format!("the {n} files that settings name were looked at"),
     };
-    sink.add(Checked::ok("files", found));
+    if complaints == 0 {
+        sink.add(Checked::ok("files", found));
+    }
 }
 
 /// What is wrong with a file, if anything is.
@@ -82,6 +89,15 @@ fn judge(name: &str, path: &Path, secret: bool) -> Option<Checked> {
             ));
         }
     };
+    if AUTHORITY_FILES.contains(&name)
+        && let Some(problem) = authorities(path, &meta)
+    {
+        return Some(Checked::fail(
+            NAME,
+            format!("{name}={shown} {problem}"),
+            "correct the file, or remove the setting",
+        ));
+    }
     let mode = meta.permissions().mode();
     (secret && mode & 0o004 != 0).then(|| {
         Checked::warn(
@@ -93,6 +109,15 @@ fn judge(name: &str, path: &Path, secret: bool) -> Option<Checked> {
             "chmod o-r; for a mounted Kubernetes secret set defaultMode: 0440 with an fsGroup",
         )
     })
+}
+
+/// What is wrong with a file of authorities by what it holds.
+fn authorities(path: &Path, meta: &fs::Metadata) -> Option<&'static str> {
+    if !meta.is_file() || meta.len() > MAX_AUTHORITIES {
+        return Some("is no file of a few certificates; use PEM with one or more CA certificates");
+    }
+    // That it can be read has been seen.
+    bad_authorities(&fs::read(path).ok()?)
 }
 
 #[cfg(test)]
@@ -115,6 +140,13 @@ mod tests {
         assert_eq!(with(0o640, true), None);
         assert_eq!(with(0o644, false), None, "no secret");
         assert_eq!(judge("POSTERN_INSTANCES", folder.path(), false), None, "a folder is fine");
+        fs::write(&path, "no certificate").expect("a file");
+        assert_eq!(judge("POSTERN_TLS_CERT_FILE", &path, false), None, "judged with its key");
+        for name in AUTHORITY_FILES {
+            let bad = judge(name, &path, false).expect("a failure");
+            assert_eq!(bad.status, Status::Fail);
+            assert!(bad.found.starts_with(name) && bad.found.contains("holds no certificate"), "{bad:?}");
+        }
         let missing = judge("POSTERN_ADMIN_TOKEN_FILE", &folder.path().join("other"), true).expect("a failure");
         assert_eq!(missing.status, Status::Fail);
     }

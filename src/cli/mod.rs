@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod events;
+mod redact;
 pub mod serve;
 pub mod setup;
 pub mod simulate;

@@ -318,6 +318,39 @@ async fn no_secret_of_the_configuration_is_in_either_report() {
     }
 }
 
+/// What is too short to be searched for in the report must not come into it: no check says a secret, and an app's own words that
+/// repeat one are struck out.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shortest_secret_is_not_printed_and_garbles_nothing() {
+    let app = Receiver::start().await;
+    app.answer(hyper::StatusCode::FORBIDDEN);
+    let mut place = Place::new(&app.url("/events?token=Qz5"));
+    for (name, value) in [
+        ("EVENT_NOTIFICATION_SIGNATURE_KEY", "Qz0"),
+        ("EVENT_NOTIFICATION_BASIC_USERNAME", "me"),
+        ("EVENT_NOTIFICATION_BASIC_PASSWORD", "Qz1"),
+        ("EVENT_NOTIFICATION_CALLBACK_HEADERS", r#"{"x-token":"Qz2"}"#),
+        ("POSTERN_ADMIN_TOKEN", "Qz3"),
+        ("FILEMANAGEMENT_PROVIDER_ACCESS_KEY", "me"),
+        ("FILEMANAGEMENT_PROVIDER_SECRET_KEY", "Qz4"),
+    ] {
+        place.set(name, value);
+    }
+    for arguments in [&["--json"][..], &["--send-test-event"]] {
+        let output = place.doctor(arguments).await;
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        assert!(said.contains("callback") && !said.contains("Qz"), "{said}");
+    }
+    // A key of one letter, or of a word that the doctor uses itself.
+    for key in ["e", "secret"] {
+        place.set("EVENT_NOTIFICATION_SIGNATURE_KEY", key);
+        let output = place.doctor(&[]).await;
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert!(said.contains("what is signed with 1 key(s) verifies") && !said.contains("[***]"), "{said}");
+        assert!(said.contains("/s3/<secret>") || !said.contains("/s3/"), "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_from_a_real_bucket_is_judged_well_and_each_break_in_it_is_found() {
     let test = "the_way_from_a_real_bucket_is_judged_well_and_each_break_in_it_is_found";

@@ -147,11 +147,12 @@ async fn send(context: &Context, instance: &Arc<Instance>) -> Checked {
     };
     let timeout = context.config.dispatch.attempt_timeout.min(2 * ASK_TIMEOUT);
     let attempter = Attempter::new(Arc::clone(instance), context.config.dispatch.format, timeout, client);
-    judge(&instance.callback, &attempter.attempt(&claim, &SystemClock).await)
+    judge(context, &instance.callback, &attempter.attempt(&claim, &SystemClock).await)
 }
 
-fn judge(callback: &CallbackUrl, report: &Report) -> Checked {
-    let (took, detail) = (report.record.took_ms, &report.record.detail);
+fn judge(context: &Context, callback: &CallbackUrl, report: &Report) -> Checked {
+    // The app was sent all that the instance has of secrets, and may say them again.
+    let (took, detail) = (report.record.took_ms, context.redactor.strict(&report.record.detail));
     let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     match (report.ending, report.record.status) {
         (Ending::Delivered, Some(status)) => {

@@ -151,6 +151,8 @@ struct Context {
     /// GETs through the proxies and with the authorities of the sidecar, or why there are none.
     fetch: Result<Arc<dyn Fetch>, String>,
     clock: SystemClock,
+    /// For the words of those who were sent a secret.
+    redactor: Redactor,
     send_test_event: bool,
 }
 
@@ -206,9 +208,10 @@ pub async fn run(args: Args) -> ExitCode {
         config,
         problems,
         clock: SystemClock,
+        redactor,
         send_test_event: args.send_test_event,
     });
-    let report = Report { checks: look(&context, &args.only).await }.redacted(&redactor);
+    let report = Report { checks: look(&context, &args.only).await }.redacted(&context.redactor);
     let text = if args.json { report.json() } else { report.text(report::may_colour()) };
     if report::print(&text).is_err() || !report.is_ok() {
         return ExitCode::FAILURE;

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
+use crate::cli::redact;
 use crate::config::settings::SETTINGS;
 use crate::config::{CallbackUrl, Config, Environment, S3HttpAuth};
 use crate::health::{Checked, Status};
@@ -116,19 +117,19 @@ fn clean(text: &str) -> String {
     text.chars().take(2000).map(plain).collect()
 }
 
+/// Stands where a secret stood. A secret within these letters would be struck out of it again, and so it has none.
+const STRUCK: &str = "[***]";
+
 /// A second line of defence: no check puts a secret into what it says, and should somebody else's answer repeat one, it is struck
 /// out here.
 pub(super) struct Redactor(Vec<String>);
-
-/// Shorter ones would strike out parts of plain words.
-const SHORTEST: usize = 6;
 
 impl Redactor {
     /// Knows every secret of the environment, its files and its instance documents.
     pub(super) fn of(env: &dyn Environment, config: &Config) -> Self {
         let mut known = BTreeSet::new();
         let mut add = |text: &str| {
-            for line in std::iter::once(text).chain(text.lines()).map(str::trim).filter(|line| line.len() >= SHORTEST) {
+            for line in std::iter::once(text).chain(text.lines()).map(str::trim).filter(|line| !line.is_empty()) {
                 known.insert(line.to_owned());
             }
         };
@@ -182,10 +183,15 @@ impl Redactor {
         Self(known)
     }
 
+    /// Strikes out of a whole report what can be searched for in the doctor's own words.
     fn apply(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.as_str()) { text.replace(secret.as_str(), "[redacted]") } else { text }
-        })
+        let searched = self.0.iter().filter(|secret| redact::is_searchable(secret));
+        searched.fold(text.to_owned(), |text, secret| redact::search(&text, secret, STRUCK))
+    }
+
+    /// What somebody says who was sent secrets. None of them stays in it, however short: what that garbles is not our own words.
+    pub(super) fn strict(&self, theirs: &str) -> String {
+        self.0.iter().fold(theirs.to_owned(), |text, secret| text.replace(secret.as_str(), STRUCK))
     }
 }
 
@@ -227,9 +233,19 @@ mod tests {
 
     #[test]
     fn what_repeats_a_secret_or_commands_a_terminal_is_struck_out() {
-        let redactor = Redactor(vec!["hunter2-long".into(), "hunter2".into()]);
+        let redactor = Redactor(vec!["hunter2-long".into(), "hunter2!".into()]);
         let mut report = report();
-        report.checks[0].checked.found = "said hunter2-long and hunter2\u{1b}[2J".into();
-        assert_eq!(report.redacted(&redactor).checks[0].checked.found, "said [redacted] and [redacted] [2J");
+        report.checks[0].checked.found = "said hunter2-long and hunter2!\u{1b}[2J".into();
+        assert_eq!(report.redacted(&redactor).checks[0].checked.found, "said [***] and [***] [2J");
+    }
+
+    /// Once the key `secret` struck out the doctor's own `/s3/<secret>`, and one of a letter every such letter.
+    #[test]
+    fn a_short_key_leaves_our_own_words_and_is_struck_out_of_those_of_others() {
+        let redactor = Redactor(vec!["secret".into(), "e".into()]);
+        let mut report = report();
+        report.checks[0].checked.found = "/s3/<secret> answers".into();
+        assert_eq!(report.redacted(&redactor).checks[0].checked.found, "/s3/<secret> answers");
+        assert_eq!(redactor.strict("the secret is e"), "th[***] [***] is [***]");
     }
 }

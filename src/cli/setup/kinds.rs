@@ -118,19 +118,31 @@ fn hide_secrets(report: &mut Report<'_>, config: &SetupConfig) {
             && let Ok(url) = super::door::sns_endpoint(public, Some(basic))
             && let Ok(url) = url::Url::parse(&url)
         {
-            report.hide(url.password().unwrap_or_default());
+            let password = url.password().unwrap_or_default();
+            report.hide(password);
+            report.hide_at(&format!("//{}:", url.username()), password);
         }
     }
     for endpoint in &config.mcs {
         // The last part is the secret; the host before it is no secret and says what is registered.
-        report.hide(endpoint.target.expose().rsplit('/').next().unwrap_or_default());
+        let url = endpoint.url.expose();
+        let (place, secret) = url.split_at(url.rfind('/').map_or(0, |at| at + 1));
+        report.hide(secret);
+        report.hide_at(place, secret);
     }
     for instance in &config.instances {
         if let Some(credentials) = &instance.credentials {
             report.hide(credentials.secret_key.expose());
         }
         if let Some(s3http) = &instance.s3http {
-            s3http.secrets.iter().for_each(|secret| report.hide(secret.expose()));
+            for secret in &s3http.secrets {
+                report.hide(secret.expose());
+                report.hide_at("/s3/", secret.expose());
+            }
+            // Ceph sends it as an attribute of its topic.
+            if let Some(S3HttpAuth::OpaqueData(secret)) = &s3http.auth {
+                report.hide_at(".value=", secret.expose());
+            }
             match &s3http.auth {
                 Some(
                     S3HttpAuth::Authorization(secret)

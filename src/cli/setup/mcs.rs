@@ -150,9 +150,11 @@ async fn replace(
     // The URLs of others hold secrets of theirs.
     if !context.args.show_secrets {
         for target in found.targets_of_others(id) {
-            let path = url::Url::parse(target)
-                .map(|url| target[url[..url::Position::BeforePath].len().min(target.len())..].to_owned());
-            report.hide(path.unwrap_or_default().trim_start_matches('/'));
+            let host = url::Url::parse(target).map_or(0, |url| url[..url::Position::BeforePath].len());
+            let slash = target.get(host..).and_then(|path| path.find(|c| c != '/')).unwrap_or_default();
+            let (place, path) = target.split_at_checked(host + slash).unwrap_or_default();
+            report.hide(path);
+            report.hide_at(place, path);
         }
     }
     report.exact(&format!("PUT /?notification of {bucket}"), &by);

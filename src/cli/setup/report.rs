@@ -4,6 +4,8 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use crate::cli::redact;
+
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -45,13 +47,20 @@ pub(super) struct Failed {
     pub(super) remains: Vec<&'static str>,
 }
 
+/// A secret in one of its spellings, and what it stands behind; anywhere where that is empty.
+#[derive(PartialEq, Eq)]
+struct Hidden {
+    place: String,
+    spelling: String,
+}
+
 /// Collects and prints.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
     json: bool,
     dry_run: bool,
-    /// Texts that are shown as `[secret]`, longest first.
-    secrets: Vec<String>,
+    /// What is shown as `[secret]`, longest first.
+    secrets: Vec<Hidden>,
     steps: Vec<Value>,
     failed: bool,
 }
@@ -61,18 +70,33 @@ impl<'a> Report<'a> {
         Self { out, json, dry_run, secrets: Vec::new(), steps: Vec::new(), failed: false }
     }
 
-    /// From now on `secret` is never printed, in any of the spellings that it may have inside a URL, XML or JSON.
+    /// From now on `secret` is struck out wherever it stands, if it is one that can be searched for.
     pub(super) fn hide(&mut self, secret: &str) {
+        if redact::is_searchable(secret) {
+            self.hide_at("", secret);
+        }
+    }
+
+    /// From now on `secret` is never printed behind `place`, in any of the spellings that it may have inside a URL, XML or JSON;
+    /// however short it is. Where setup puts a secret, it names the place.
+    pub(super) fn hide_at(&mut self, place: &str, secret: &str) {
         let encoded = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let quoted = Value::from(secret).to_string();
-        let json = quoted.trim_matches('"').to_owned();
-        let xml = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-        for spelling in [secret.to_owned(), encoded, json, xml] {
-            if !spelling.is_empty() && !self.secrets.contains(&spelling) {
-                self.secrets.push(spelling);
+        let json = |text: &str| Value::from(text).to_string().trim_matches('"').to_owned();
+        let xml =
+            |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        for (place, spelling) in [
+            (place.to_owned(), secret.to_owned()),
+            (place.to_owned(), encoded),
+            (json(place), json(secret)),
+            (xml(place), xml(secret)),
+        ] {
+            let hidden = Hidden { place, spelling };
+            if !hidden.spelling.is_empty() && !self.secrets.contains(&hidden) {
+                self.secrets.push(hidden);
             }
         }
-        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        // The longer first, for one may hold another; of the same one, the named place first.
+        self.secrets.sort_by_key(|one| std::cmp::Reverse((one.spelling.len(), one.place.len())));
     }
 
     /// A heading, such as which instance follows.
@@ -133,7 +157,10 @@ impl<'a> Report<'a> {
     }
 
     fn masked(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
+        self.secrets.iter().fold(text.to_owned(), |text, Hidden { place, spelling }| match place.as_str() {
+            "" => redact::search(&text, spelling, "[secret]"),
+            place => redact::strike(&text, place, spelling, "[secret]"),
+        })
     }
 
     fn line(&mut self, text: &str) {
@@ -158,6 +185,28 @@ mod tests {
             let text = String::from_utf8(out).expect("UTF-8");
             assert_eq!(text.matches("[secret]").count(), 4, "{text}");
             assert!(!text.contains("ss w"), "{text}");
+        }
+    }
+
+    /// Once every letter of the output that was the key's was struck out.
+    #[test]
+    fn a_key_of_one_letter_or_of_a_plain_word_garbles_nothing_and_is_not_printed() {
+        for secret in ["a", "subscription", "s3"] {
+            let mut out = Vec::new();
+            let mut report = Report::new(&mut out, false, true);
+            report.hide(secret);
+            report.hide_at("/s3/", secret);
+            report.hide_at(".value=", secret);
+            let ours = "a subscription at https://host/s3/";
+            report.step(Verdict::Create, "subscription", &format!("{ours}{secret} and more"));
+            report.exact("POST", &format!("Attributes.entry.1.value={secret}\n<Url>https://host/s3/{secret}</Url>"));
+            assert!(report.end());
+            let text = String::from_utf8(out).expect("UTF-8");
+            assert!(text.contains(&format!("subscription: {ours}[secret] and more")), "{text}");
+            assert!(
+                text.contains(".value=[secret]\n") && text.contains("<Url>https://host/s3/[secret]</Url>"),
+                "{text}"
+            );
         }
     }
 

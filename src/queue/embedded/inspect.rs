@@ -169,8 +169,6 @@ pub(super) fn payload() -> String {
 }
 
 pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
-    // All tables as of one commit: a row that is moved meanwhile is found once.
-    let conn = conn.unchecked_transaction()?;
     let limit = if filter.limit == 0 { 100 } else { filter.limit.min(10_000) };
     let mut found = Vec::new();
     // All tables as of one moment: a delivery that ends between two of the reads would be listed twice, and one that is replayed not
@@ -182,12 +180,12 @@ pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<R
     if filter.states.is_empty() || filter.states.contains(&State::Owed) {
         let narrowed = Where::of(filter, filter.before_seq, false);
         let columns = format!("seq, 'owed', {name}, {payload}, accepted_at, NULL, next_at, attempts, NULL, log");
-        select(&conn, &columns, "owed", narrowed, limit, &mut found)?;
+        select(conn, &columns, "owed", narrowed, limit, &mut found)?;
     }
     let mut narrowed = Where::of(filter, filter.before_seq, false);
     if narrowed.states(&filter.states, &[State::Dead, State::Superseded]) {
         let columns = format!("seq, state, {name}, {payload}, accepted_at, ended_at, NULL, attempts, reason, log");
-        select(&conn, &columns, "dead", narrowed, limit, &mut found)?;
+        select(conn, &columns, "dead", narrowed, limit, &mut found)?;
     }
     let mut narrowed = Where::of(filter, filter.before_seq, true);
     if narrowed.states(&filter.states, &[State::Delivered, State::Discarded]) {
@@ -196,7 +194,7 @@ pub(super) fn list(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<R
         let columns = format!(
             "seq, state, {name}, event_id, bucket, key, event_name, {origin}, accepted_at, ended_at, NULL, attempts, reason, log"
         );
-        select(&conn, &columns, "ended", narrowed, limit, &mut found)?;
+        select(conn, &columns, "ended", narrowed, limit, &mut found)?;
     }
     found.sort_by_key(|row: &Row| std::cmp::Reverse(row.seq));
     found.truncate(limit);

@@ -149,6 +149,7 @@ fn the_instance_documents_load() {
     drop(folder);
 }
 
+#[cfg(feature = "aws")]
 fn documents() -> Vec<PathBuf> {
     let folder = repository_root().join("examples/instances");
     let mut files: Vec<_> =

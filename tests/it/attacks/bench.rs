@@ -337,6 +337,12 @@ impl Bench {
         assert_eq!(known, expected, "{}", self.log());
     }
 
+    /// Waits until the app has `object` and the store knows it: after a kill in between it is delivered again, and rightly so.
+    pub(crate) async fn wait_settled(&self, object: &str) {
+        self.wait_for(object).await;
+        self.eventually("settled", async |bench| bench.metric("postern_queue_owed{").await == 0).await;
+    }
+
     pub(crate) async fn wait_for(&self, object: &str) {
         for _ in 0..400 {
             if self.app.objects.lock().expect("a lock").iter().any(|known| known == object) {

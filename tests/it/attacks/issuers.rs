@@ -93,6 +93,7 @@ async fn after_a_restart_from_disk_the_clock_is_compared_before_a_message_is_ref
 async fn without_network_a_restart_verifies_by_what_is_on_disk() {
     let mut bench = Bench::start().await;
     assert_eq!(bench.send(&Message::created("before").signed(&bench)).await, 200);
+    bench.wait_settled("before").await;
     bench.amazon.go_away();
     bench.crash_and_restart().await;
     assert_eq!(bench.send(&Message::created("after").signed(&bench)).await, 200, "{}", bench.log());

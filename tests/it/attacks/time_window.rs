@@ -21,7 +21,7 @@ async fn a73_a_message_that_comes_twice_is_queued_once_also_across_a_crash() {
     let message = Message::created("once").signed(&bench);
     assert_eq!(bench.send(&message).await, 200);
     assert_eq!(bench.send(&message).await, 200);
-    bench.wait_for("once").await;
+    bench.wait_settled("once").await;
     bench.crash_and_restart().await;
     assert_eq!(bench.send(&message).await, 200);
     assert_eq!(bench.refusals("duplicate").await, 1, "after the restart");

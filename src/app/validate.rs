@@ -95,8 +95,11 @@ async fn watch(asked: &Asked, health: &Health, mut shutdown: Shutdown) {
     let mut wait = LOOK.0;
     loop {
         let mut all = aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await;
-        for queue in instance.sqs.iter().flat_map(|sqs| &sqs.queues) {
-            all.extend(aws.check_queue(queue).await);
+        if let Some(sqs) = &instance.sqs {
+            let dead_letters = aws.dead_letter_targets(&instance.topics, url.as_ref()).await;
+            for queue in &sqs.queues {
+                all.extend(aws.check_queue(queue, &dead_letters).await);
+            }
         }
         let Some(reason) = complaint(&all) else {
             health.ok(&name, "what is announced reaches this sidecar");

@@ -190,10 +190,27 @@ impl Aws {
         Ok(found)
     }
 
-    /// The queue at `url`: whether it can be asked, what waits there, and how it hands out.
-    pub async fn check_queue(&self, url: &Url) -> Vec<Checked> {
+    /// ARNs of the queues that get what our subscriptions to `topics` give up on, where they can be asked.
+    pub async fn dead_letter_targets(&self, topics: &[String], url: Option<&Url>) -> Vec<String> {
+        let mut found = Vec::new();
+        for topic in topics {
+            let client = self.sns(self.region_of(topic)).await;
+            let subscriptions = self.subscriptions(&client, topic).await.unwrap_or_default();
+            for one in subscription::ours(&subscriptions, url).iter().filter(|one| one.arn.starts_with("arn:")).take(1)
+            {
+                let asked = client.get_subscription_attributes().subscription_arn(&one.arn).send().await;
+                let attributes = asked.ok().and_then(|answer| answer.attributes);
+                found.extend(attributes.as_ref().and_then(subscription::dead_letter_target));
+            }
+        }
+        found
+    }
+
+    /// The queue at `url`: whether it can be asked, what waits there, and how it hands out. `dead_letters` are the ARNs of our
+    /// [dead-letter queues](Self::dead_letter_targets).
+    pub async fn check_queue(&self, url: &Url, dead_letters: &[String]) -> Vec<Checked> {
         match self.queue_attributes(url).await {
-            Ok(attributes) => queue::judge(url.as_str(), &attributes),
+            Ok(attributes) => queue::judge(url.as_str(), &attributes, dead_letters),
             Err(finding) => vec![finding.checked("queue")],
         }
     }

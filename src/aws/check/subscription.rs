@@ -115,12 +115,17 @@ pub(super) fn filter(attributes: &HashMap<String, String>) -> Checked {
     }
 }
 
+/// ARN of the queue that gets what SNS gives up on.
+pub(super) fn dead_letter_target(attributes: &HashMap<String, String>) -> Option<String> {
+    let policy = attributes.get("RedrivePolicy").and_then(|text| serde_json::from_str::<Value>(text).ok())?;
+    policy["deadLetterTargetArn"].as_str().map(str::to_owned)
+}
+
 /// That what SNS gives up on is kept.
 pub(super) fn dead_letters(attributes: &HashMap<String, String>) -> Checked {
     const NAME: &str = "dead_letter_queue";
-    let policy = attributes.get("RedrivePolicy").and_then(|text| serde_json::from_str::<Value>(text).ok());
-    match policy.as_ref().and_then(|policy| policy["deadLetterTargetArn"].as_str()) {
-        Some(arn) => Checked::ok(NAME, format!("what SNS gives up on goes to {}", clean(arn))),
+    match dead_letter_target(attributes) {
+        Some(arn) => Checked::ok(NAME, format!("what SNS gives up on goes to {}", clean(&arn))),
         None => Checked::warn(
             NAME,
             "the subscription has no dead-letter queue: what SNS gives up on is lost",

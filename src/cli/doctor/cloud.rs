@@ -66,8 +66,10 @@ async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
         async { if foreign { Vec::new() } else { aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await } };
     let queues = async {
         let mut all = Vec::new();
-        for queue in instance.sqs.iter().flat_map(|sqs| &sqs.queues) {
-            all.extend(aws.check_queue(queue).await);
+        let Some(sqs) = &instance.sqs else { return all };
+        let dead_letters = aws.dead_letter_targets(&instance.topics, url.as_ref()).await;
+        for queue in &sqs.queues {
+            all.extend(aws.check_queue(queue, &dead_letters).await);
         }
         all
     };

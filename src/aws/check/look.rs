@@ -83,6 +83,12 @@ impl Aws {
         if instance.topics.is_empty() && instance.sqs.is_none() {
             return Some(Checked::skip(NAME, "no topic and no queue of the instance is announced to"));
         }
+        // Such a store announces by means of its own, and may not know what is asked here.
+        if instance.topics.is_empty() && s3.endpoint.is_some() {
+            let found =
+                "the bucket is not Amazon's (POSTERN_S3_ENDPOINT_URL), and no topic of the instance is announced to";
+            return Some(Checked::skip(NAME, found));
+        }
         let client = self.s3(s3).await;
         let answer = match client.get_bucket_notification_configuration().bucket(bucket).send().await {
             Ok(answer) => answer,

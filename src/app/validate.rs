@@ -74,8 +74,12 @@ pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>
                 break;
             }
             Finding::Wrong(what) => health.blocked(&name, format!("validate.instance: {what}")),
-            Finding::Unknown(what) if known => health.degraded(&name, format!("validate.instance: {what}")),
-            Finding::Unknown(what) => health.blocked(&name, format!("validate.instance: {what}")),
+            Finding::Unknown(what) | Finding::Strange(what) if known => {
+                health.degraded(&name, format!("validate.instance: {what}"))
+            }
+            Finding::Unknown(what) | Finding::Strange(what) => {
+                health.blocked(&name, format!("validate.instance: {what}"))
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT.1),

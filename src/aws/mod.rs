@@ -16,6 +16,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, imds};
+use aws_sdk_sns::config::http::HttpResponse;
 use aws_sdk_sns::config::{Credentials, ProvideCredentials as _, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sns::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sns::operation::confirm_subscription::ConfirmSubscriptionError;
@@ -276,6 +277,16 @@ fn judge(error: &SdkError<ConfirmSubscriptionError>, token: &str) -> ConfirmErro
         ConfirmError::Rejected(bounded(&text, token))
     } else {
         ConfirmError::Unavailable(bounded(&text, token))
+    }
+}
+
+/// What came back that the SDK made nothing of, for people: its status, and how its body begins.
+fn came_back(raw: &HttpResponse) -> String {
+    let status = raw.status().as_u16();
+    let body = raw.body().bytes().map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_REASON)]));
+    match body.map(|text| bounded(text.trim(), "")).filter(|text| !text.is_empty()) {
+        Some(text) => format!("status {status}, {text}"),
+        None => format!("status {status} and no text"),
     }
 }
 

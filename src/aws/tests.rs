@@ -18,18 +18,17 @@ const CONFIRMED: &str = "<ConfirmSubscriptionResponse xmlns=\"http://sns.amazona
     <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></ConfirmSubscriptionResponse>";
 
 fn instance(credentials: bool) -> Arc<Instance> {
-    let mut env = BTreeMap::from(
-        [
-            ("POSTERN_TLS", "off"),
-            ("EVENT_SNS_TOPIC_ARN", ARN),
-            ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    if credentials {
-        env.insert("FILEMANAGEMENT_PROVIDER_ACCESS_KEY".into(), "AKIDEXAMPLE".into());
-        env.insert("FILEMANAGEMENT_PROVIDER_SECRET_KEY".into(), "hunter2".into());
-    }
+    let keys =
+        [("FILEMANAGEMENT_PROVIDER_ACCESS_KEY", "AKIDEXAMPLE"), ("FILEMANAGEMENT_PROVIDER_SECRET_KEY", "hunter2")];
+    let mut settings = vec![("EVENT_SNS_TOPIC_ARN", ARN)];
+    settings.extend(keys.iter().filter(|_| credentials));
+    instance_of(&settings)
+}
+
+fn instance_of(settings: &[(&str, &str)]) -> Arc<Instance> {
+    let always = [("POSTERN_TLS", "off"), ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/")];
+    let env: BTreeMap<String, String> =
+        always.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     crate::config::load(&env).expect("a configuration").instances[0].clone()
 }
 
@@ -188,4 +187,46 @@ fn authorities_that_are_none_are_refused_before_the_sdk_sees_them() {
     assert!(bad("oops"));
     assert!(bad("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     assert!(bad("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"));
+}
+
+/// Once the doctor failed a MinIO or Garage that is only listed, or whose changes come by a queue: it knows no such configuration.
+#[tokio::test]
+async fn a_store_that_is_not_amazons_is_asked_for_its_announcements_only_where_there_is_a_topic() {
+    let (url, mut asked) = sns(501, String::new()).await;
+    let s3 = S3Config { endpoint: Some(url.clone()), path_style: true };
+    let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+    for way in [
+        ("POSTERN_S3HTTP_SECRET", "a-secret-path-part"),
+        ("POSTERN_SQS_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/123456789012/q"),
+    ] {
+        let of = instance_of(&[way, ("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "photos")]);
+        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None }).await;
+        let found = found.iter().find(|one| one.name == "bucket_notification").expect("the check");
+        assert_eq!(found.status, crate::health::Status::Skip, "{found:?}");
+    }
+    assert!(asked.try_recv().is_err(), "it was not asked");
+}
+
+/// Once `postern setup` said `s3:GetBucketNotification: : no message` of such an answer, and the doctor advised to look at network
+/// policy.
+#[tokio::test]
+async fn an_answer_that_is_not_understood_is_shown_with_where_to_look() {
+    for (status, body, shown) in [
+        (200, "<html>\u{1b}[2Jnobody's</bucket>".to_owned(), "(status 200, <html> [2Jnobody's</bucket>)"),
+        (200, format!("<{}", "x".repeat(5000)), "xxx"),
+        (502, String::new(), "(status 502 and no text)"),
+    ] {
+        let (url, _asked) = sns(status, body).await;
+        let s3 = S3Config { endpoint: Some(url.clone()), path_style: true };
+        let aws = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS");
+        let failed = aws.amazon(&s3).await.announcements("photos", "").await.expect_err("no configuration");
+        let told = failed.to_string();
+        assert!(told.starts_with("s3:GetBucketNotification: the answer is not understood (status "), "{told}");
+        assert!(told.contains(shown) && told.contains("POSTERN_S3_ENDPOINT_URL") && told.len() < 700, "{told}");
+        let of = instance_of(&[("EVENT_SNS_TOPIC_ARN", ARN), ("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "photos")]);
+        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None }).await;
+        let found = found.iter().find(|one| one.name == "bucket_notification").expect("the check");
+        assert!(found.found.contains("is not understood (status ") && found.found.contains(shown), "{found:?}");
+        assert!(found.advice.contains("POSTERN_S3_ENDPOINT_URL") && !found.advice.contains("network"), "{found:?}");
+    }
 }

@@ -12,7 +12,7 @@ mod subscription;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use url::Url;
 
-use super::{Aws, MAX_REASON, causes};
+use super::{Aws, HttpResponse, bounded, came_back, causes};
 use crate::config::S3Config;
 use crate::health::Checked;
 
@@ -27,6 +27,8 @@ pub enum Finding {
     Unseen(String),
     /// It could not be checked, for a reason that says nothing about what was to be checked.
     Unknown(String),
+    /// It could not be checked: something answers, and not as the service does.
+    Strange(String),
     /// Provably not as it should be; the text says what to do.
     Wrong(String),
 }
@@ -45,6 +47,11 @@ impl Finding {
                 name,
                 found,
                 "let this pod reach it: look at network policy, proxy (HTTPS_PROXY, NO_PROXY) and endpoint settings",
+            ),
+            Self::Strange(found) => Checked::fail(
+                name,
+                found,
+                "see what answers there: correct the endpoint settings (POSTERN_S3_ENDPOINT_URL, POSTERN_SNS_ENDPOINT_URL) or the proxy; a store that does not know this call cannot be checked so; if it is only overloaded, try again",
             ),
             Self::Wrong(found) => {
                 Checked::fail(name, found, "correct it; the sidecar stays not ready with validate.instance until then")
@@ -98,16 +105,25 @@ impl Aws {
     }
 }
 
-fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug>(
-    error: &SdkError<E, R>,
+fn judge<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    error: &SdkError<E, HttpResponse>,
     what: &str,
     endpoint: Option<&Url>,
     region: &str,
 ) -> Finding {
-    let text: String = causes(error).chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
     let at = endpoint.map_or(String::new(), |url| format!(" at {url}"));
-    let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code) else {
-        return Finding::Unknown(format!("{what} cannot be asked about{at}: {text}"));
+    let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code).filter(|code| !code.is_empty())
+    else {
+        return match error.raw_response() {
+            Some(raw) => Finding::Strange(format!(
+                "{what} cannot be checked{at}: the answer is not understood ({})",
+                came_back(raw)
+            )),
+            None => {
+                let text = bounded(&causes(error), "");
+                Finding::Unknown(format!("{what} cannot be asked about{at}: {text}"))
+            }
+        };
     };
     match code {
         _ if BAD_CREDENTIALS.contains(&code) => Finding::Wrong(format!(
@@ -131,6 +147,10 @@ fn judge<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Deb
                 "{what} could not be looked at ({code}): allow s3:ListBucket and sns:GetTopicAttributes to have it checked"
             ))
         }
-        code => Finding::Unknown(format!("{what} cannot be checked{at}: {code}")),
+        code => {
+            let message = error.as_service_error().and_then(ProvideErrorMetadata::message).unwrap_or("no message");
+            let text = bounded(&format!("{code}: {message}"), "");
+            Finding::Strange(format!("{what} cannot be checked{at}: {text}"))
+        }
     }
 }

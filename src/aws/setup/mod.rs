@@ -18,7 +18,10 @@ pub use buckets::{Announcements, Wanted};
 pub use queues::DeadLetterQueue;
 pub use topics::{Attributes, Listed};
 
-use super::{Aws, BadAuthorities, CREDENTIALS_TIMEOUT, MetadataService, ProxyConfig, Region, http_client};
+use super::{
+    Aws, BadAuthorities, CREDENTIALS_TIMEOUT, HttpResponse, MetadataService, ProxyConfig, Region, came_back,
+    http_client,
+};
 use crate::config::{S3Config, StaticCredentials};
 use crate::secret::Secret;
 
@@ -121,20 +124,25 @@ const REFUSED: [&str; 6] = [
 ];
 
 /// What became of a call of `action`.
-fn trouble<E, R>(action: &'static str, error: &SdkError<E, R>) -> Trouble
+fn trouble<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Trouble
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: fmt::Debug,
 {
-    let Some(answered) = error.as_service_error() else {
-        let text = clean(&super::causes(error));
-        return Trouble {
-            action,
-            code: String::new(),
-            text: format!("no answer ({text}); check network, region and endpoint"),
+    let coded = error.as_service_error().and_then(|answered| Some((answered, answered.code()?)));
+    let Some((answered, code)) = coded.filter(|(_, code)| !code.is_empty()) else {
+        let text = match error.raw_response() {
+            Some(raw) => format!(
+                "the answer is not understood ({}); see whether POSTERN_S3_ENDPOINT_URL, POSTERN_SNS_ENDPOINT_URL and the proxy lead to the service, and whether that knows {action}",
+                came_back(raw)
+            ),
+            None => format!(
+                "no answer ({}); check network, region and endpoint",
+                clean(&super::causes(error))
+            ),
         };
+        return Trouble { action, code: String::new(), text };
     };
-    let code = answered.code().unwrap_or_default().to_owned();
+    let code = code.to_owned();
     let message = clean(answered.message().unwrap_or("no message"));
     let text = if REFUSED.contains(&code.as_str()) {
         format!("not allowed ({message}); give the credentials the IAM action {action}")

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::clock::UnixMillis;
 use crate::config::{Format, Instance, McsTopic, NonS3};
 use crate::event::{Event, Origin};
 use crate::normalize::{self, Context};
 use crate::queue::{Append, Appended, Change, NewDelivery, Queue, QueueError, SetAside, memory_key};
 use crate::record::{self, Body, Dialect, Malformed, Record};
+use crate::sources::audit::{AuditLog, Kind, bounded};
 use crate::sources::changes;
 use crate::telemetry::Metrics;
 
@@ -39,9 +42,6 @@ pub struct Notice<'a> {
 /// Bytes of all copies of one message that its events carry at most.
 const MAX_ENVELOPES: usize = 8 << 20;
 
-/// Characters of a name in an audit line; buckets have at most 63.
-const MAX_AUDITED: usize = 200;
-
 /// MCS S3: whether a record is of this project|bucket. A bucket's name is its own within the whole storage, so a record that does not
 /// name its owner is judged by the bucket alone.
 pub(super) fn is_of(record: &Record<'_>, topic: &McsTopic) -> bool {
@@ -63,11 +63,6 @@ fn memory_of(instances: &[Arc<Instance>], notice: &Notice<'_>, id: &str) -> [u8;
         parts.extend(instances.iter().map(|instance| instance.name.as_bytes()));
     }
     memory_key(&parts)
-}
-
-/// A producer's text for a log.
-fn bounded(text: &str) -> String {
-    text.chars().take(MAX_AUDITED).collect()
 }
 
 /// What became of a notification.
@@ -104,12 +99,13 @@ pub struct Desk {
     metrics: Metrics,
     non_s3: NonS3,
     keeps_envelope: bool,
+    audit: AuditLog,
 }
 
 impl Desk {
     /// A desk in front of `queue`.
     pub fn new(queue: Arc<dyn Queue>, metrics: Metrics, non_s3: NonS3, format: Format) -> Self {
-        Self { queue, metrics, non_s3, keeps_envelope: format == Format::Sns }
+        Self { queue, metrics, non_s3, keeps_envelope: format == Format::Sns, audit: AuditLog::default() }
     }
 
     /// Makes what `notice` says durable for each of `instances`, all in one transaction.
@@ -289,7 +285,6 @@ impl Desk {
     }
 
     /// Audits records of a project and bucket that no instance accepts: nothing but the secret of the URL speaks for their sender.
-    /// One line for a message, whatever it holds.
     fn audit_projects(&self, instances: &[Arc<Instance>], notice: &Notice<'_>, body: &Result<Body<'_>, Malformed>) {
         let Ok(Body::Records(records)) = body else { return };
         let is_nobodys =
@@ -300,13 +295,18 @@ impl Desk {
         for instance in instances {
             Metrics::count(&self.metrics.events, &instance.name, "foreign_project", dropped as u64);
         }
-        tracing::warn!(
-            topic = notice.topic,
-            bucket = bounded(&first.bucket),
-            project = first.owner.as_deref().map(bounded),
-            dropped,
-            "dropped records whose project|bucket no instance accepts (POSTERN_MCS_TOPICS); this is the first of them"
-        );
+        let Some(instance) = instances.first() else { return };
+        // What the lines before did not say is said with this one.
+        if let Some(unsaid) = self.audit.admit(Kind::ForeignProject, &instance.name, dropped as u64, Instant::now()) {
+            tracing::warn!(
+                topic = notice.topic,
+                bucket = bounded(&first.bucket),
+                project = first.owner.as_deref().map(bounded),
+                dropped,
+                unsaid,
+                "dropped records whose project|bucket no instance accepts (POSTERN_MCS_TOPICS); this is the first of them, and more within a minute are only counted"
+            );
+        }
     }
 
     /// Makes events durable that a listing found, with what each says of its object's state (hard case 20). What is filtered or of
@@ -347,13 +347,16 @@ impl Desk {
         if !instance.buckets.is_empty() && !instance.buckets.contains(&event.bucket) {
             Metrics::count(&self.metrics.events, &instance.name, "foreign_bucket", 1);
             // A topic's signature proves the topic, not S3: whoever may publish to it can write such a record.
-            tracing::warn!(
-                instance = &*instance.name,
-                topic = notice.topic,
-                bucket = bounded(&event.bucket),
-                message_id = notice.message_id,
-                "dropped a record of a bucket that this instance does not accept (POSTERN_BUCKETS)"
-            );
+            if let Some(unsaid) = self.audit.admit(Kind::ForeignBucket, &instance.name, 1, Instant::now()) {
+                tracing::warn!(
+                    instance = &*instance.name,
+                    topic = notice.topic,
+                    bucket = bounded(&event.bucket),
+                    message_id = notice.message_id,
+                    unsaid,
+                    "dropped a record of a bucket that this instance does not accept (POSTERN_BUCKETS); more within a minute are only counted"
+                );
+            }
             return false;
         }
         if let (Some(topic_region), Some(region)) = (notice.topic_region, event.region.as_deref())
@@ -361,13 +364,16 @@ impl Desk {
             && region != topic_region
         {
             Metrics::count(&self.metrics.events, &instance.name, "region_mismatch", 1);
-            tracing::warn!(
-                instance = &*instance.name,
-                topic = notice.topic,
-                region,
-                message_id = notice.message_id,
-                "a record names another region than its topic; S3 publishes only within a region"
-            );
+            if let Some(unsaid) = self.audit.admit(Kind::RegionMismatch, &instance.name, 1, Instant::now()) {
+                tracing::warn!(
+                    instance = &*instance.name,
+                    topic = notice.topic,
+                    region = bounded(region),
+                    message_id = notice.message_id,
+                    unsaid,
+                    "a record names another region than its topic; S3 publishes only within a region"
+                );
+            }
         }
         let wanted = instance.objects.matches(event.object_type.as_str(), &event.event_name, &event.key);
         if !wanted {
@@ -411,38 +417,4 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn instance(name: &str) -> Arc<Instance> {
-        let settings = [
-            ("POSTERN_TLS", "off"),
-            ("POSTERN_INSTANCE_NAME", name),
-            ("EVENT_SNS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:t"),
-            ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
-        ];
-        let env: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        crate::config::load(&env).expect("a configuration").instances[0].clone()
-    }
-
-    #[test]
-    fn two_instances_that_drain_queues_of_the_same_topic_each_get_a_notification() {
-        let key = |origin, name| {
-            let notice = Notice {
-                origin,
-                dialect: Dialect::AWS,
-                topic: "t",
-                topic_region: None,
-                message_id: Some("m"),
-                message: "",
-                envelope: "",
-                received_at: UnixMillis(0),
-            };
-            memory_of(&[instance(name)], &notice, "m")
-        };
-        assert_ne!(key(Origin::Sqs, "a"), key(Origin::Sqs, "b"));
-        assert_eq!(key(Origin::Sns, "a"), key(Origin::Sns, "b"), "by HTTPS it comes once for all of them");
-    }
-}
+mod tests;

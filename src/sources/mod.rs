@@ -1,6 +1,7 @@
 //! How notifications arrive: one folder or file for each way, all ending in the same [`intake::Desk`].
 
 pub mod answers;
+mod audit;
 pub mod changes;
 pub mod intake;
 #[cfg(feature = "aws")]

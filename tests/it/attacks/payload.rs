@@ -72,6 +72,13 @@ async fn a80_a_foreign_bucket_is_dropped_and_audited() {
     bench.app_knows_only(&[]).await;
     assert_eq!(bench.metric("outcome=\"foreign_bucket\"").await, 1);
     assert!(bench.log().contains("stranger"), "audited");
+    // Once each of them wrote a line: a bucket that announces to the wrong topic filled the log.
+    for key in ["b", "c", "d"] {
+        let message = Message::notification(&record_of("stranger", key, "2.1")).signed(&bench);
+        assert_eq!(bench.send(&message).await, 200);
+    }
+    assert_eq!(bench.metric("outcome=\"foreign_bucket\"").await, 4);
+    assert_eq!(bench.log().matches("that this instance does not accept").count(), 1, "{}", bench.log());
 }
 
 #[tokio::test]

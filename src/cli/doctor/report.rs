@@ -117,7 +117,7 @@ fn clean(text: &str) -> String {
     text.chars().take(2000).map(plain).collect()
 }
 
-/// Stands where a secret stood. A secret within these letters would be struck out of it again, and so it has none.
+/// Stands where a secret stood. It has no letters, so that no other secret is found within it.
 const STRUCK: &str = "[***]";
 
 /// A second line of defence: no check puts a secret into what it says, and should somebody else's answer repeat one, it is struck

@@ -7,7 +7,9 @@
 tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo_root=$(cd "$tools_dir/../.." && pwd)
 cache_dir=${POSTERN_CACHE:-$repo_root/.cache}
-case $cache_dir in /*) ;; *) cache_dir=$PWD/$cache_dir ;; esac
+mkdir -p "$cache_dir"
+# One spelling for one folder: the stamps hold it, and by another name everything would be installed again.
+cache_dir=$(cd "$cache_dir" && pwd -P)
 
 say() { printf '%s\n' "$*" >&2; }
 

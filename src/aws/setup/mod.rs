@@ -135,10 +135,7 @@ where
                 "the answer is not understood ({}); see whether POSTERN_S3_ENDPOINT_URL, POSTERN_SNS_ENDPOINT_URL and the proxy lead to the service, and whether that knows {action}",
                 came_back(raw)
             ),
-            None => format!(
-                "no answer ({}); check network, region and endpoint",
-                clean(&super::causes(error))
-            ),
+            None => format!("no answer ({}); check network, region and endpoint", clean(&super::causes(error))),
         };
         return Trouble { action, code: String::new(), text };
     };

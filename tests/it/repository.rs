@@ -119,3 +119,36 @@ fn no_source_file_is_longer_than_one_concept_needs() {
     }
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n  {}", long.join("\n  "));
 }
+
+/// Once a cache that was reached by another spelling of its path was installed anew, and by the first spelling again.
+#[test]
+fn a_cache_behind_a_symbolic_link_is_installed_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    std::fs::create_dir(&real).expect("a folder");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    // A Python that only makes what the script looks for, and writes down that it was asked to.
+    let python = folder.path().join("python");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1$2\" in\n-mvenv) mkdir -p \"$3/bin\"; cp \"$0\" \"$3/bin/python\"; echo made >>{}/made ;;\n\
+         -cimport*) echo 3.11.0 ;;\nesac\n",
+        folder.path().display()
+    );
+    std::fs::write(&python, script).expect("a script");
+    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let install = repository_root().join("tests/tools/install.sh");
+    for cache in [&link, &real, &link] {
+        let run = format!(
+            ". '{}' && find_python() {{ echo '{}'; }} && install_venv moto",
+            install.display(),
+            python.display()
+        );
+        let output = Command::new("bash").args(["-c", &run]).env("POSTERN_CACHE", cache).output().expect("bash runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let printed = String::from_utf8(output.stdout).expect("text");
+        let there = real.canonicalize().expect("a path").join("moto");
+        assert_eq!(Path::new(printed.trim()), there, "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("made")).expect("a file"), "made\n", "once");
+}

@@ -230,3 +230,18 @@ async fn an_answer_that_is_not_understood_is_shown_with_where_to_look() {
         assert!(found.advice.contains("POSTERN_S3_ENDPOINT_URL") && !found.advice.contains("network"), "{found:?}");
     }
 }
+
+/// Once what this SDK's types do not have was read away, and gone from the bucket with the next PUT.
+#[tokio::test]
+async fn a_configuration_with_an_element_that_is_not_known_is_never_replaced() {
+    let body = "<NotificationConfiguration><PipeConfiguration><Pipe>arn:p</Pipe></PipeConfiguration></NotificationConfiguration>";
+    let (url, mut asked) = sns(200, body.to_owned()).await;
+    let s3 = S3Config { endpoint: Some(url.clone()), path_style: true };
+    let amazon = Aws::new(&instance(true), Some(&url), &[]).expect("an AWS").amazon(&s3).await;
+    let found = amazon.announcements("photos", "").await.expect("what the bucket announces");
+    assert_eq!(found.others(""), 0, "the SDK does not see it");
+    let refused = amazon.announce("photos", "", found.without("postern-x")).await.expect_err("refused");
+    assert!(refused.text.contains("/NotificationConfiguration/PipeConfiguration"), "{refused}");
+    assert!(asked.recv().await.is_some_and(|request| request.starts_with("GET ")));
+    assert!(asked.try_recv().is_err(), "nothing was sent");
+}

@@ -1,17 +1,27 @@
 //! S3: what a bucket announces, and to whom.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::types::{
     Event, FilterRule, FilterRuleName, NotificationConfiguration, NotificationConfigurationFilter, S3KeyFilter,
     TopicConfiguration,
 };
 use serde_json::{Value, json};
 
+use super::known::unknown;
 use super::wanted::KeyFilter;
 use super::{Amazon, Trouble, trouble};
 
 /// Everything that a bucket announces.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Announcements(NotificationConfiguration);
+pub struct Announcements {
+    all: NotificationConfiguration,
+    /// What else the bucket's configuration holds, and would lose.
+    unknown: Option<String>,
+}
 
 /// The announcement that is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +56,15 @@ impl Announcements {
     /// How many others there are, of every kind.
     pub fn others(&self, id: &str) -> usize {
         self.topics().iter().filter(|one| one.id() != Some(id)).count()
-            + self.0.queue_configurations().len()
-            + self.0.lambda_function_configurations().len()
-            + usize::from(self.0.event_bridge_configuration().is_some())
+            + self.all.queue_configurations().len()
+            + self.all.lambda_function_configurations().len()
+            + usize::from(self.all.event_bridge_configuration().is_some())
     }
 
     /// These with ours in the place of one with its Id, or added; every other as it is.
     #[must_use]
     pub fn with(&self, wanted: &Wanted) -> Self {
-        let Self(mut all) = self.without(&wanted.id);
+        let Self { mut all, unknown } = self.without(&wanted.id);
         // The builder fails only without a topic and events, and both are given.
         if let Ok(ours) = TopicConfiguration::builder()
             .id(&wanted.id)
@@ -65,17 +75,30 @@ impl Announcements {
         {
             all.topic_configurations.get_or_insert_default().push(ours);
         }
-        Self(all)
+        Self { all, unknown }
     }
 
     /// These without the one with this Id.
     #[must_use]
     pub fn without(&self, id: &str) -> Self {
-        let mut all = self.0.clone();
+        let mut all = self.all.clone();
         if let Some(topics) = &mut all.topic_configurations {
             topics.retain(|one| one.id() != Some(id));
         }
-        Self(all)
+        Self { all, unknown: self.unknown.clone() }
+    }
+
+    /// Whether all of it is known, so that a PUT of these takes nothing away.
+    ///
+    /// # Errors
+    /// What would be lost, and what to do.
+    pub fn replaceable(&self) -> Result<(), Trouble> {
+        self.unknown.as_ref().map_or(Ok(()), |what| {
+            let text = format!(
+                "the bucket's notifications hold {what}, which this version does not know and would lose, so nothing was changed; use a newer version, or make the change in the console or with the AWS CLI (--dry-run shows the rest)"
+            );
+            Err(Trouble { action: "s3:PutBucketNotification", code: String::new(), text })
+        })
     }
 
     /// The JSON of the AWS CLI (`put-bucket-notification-configuration`) for the same.
@@ -98,9 +121,9 @@ impl Announcements {
             };
         let mut all = json!({});
         let topics = self.topics().iter().map(|c| one(c.id(), ("TopicArn", c.topic_arn()), c.events(), c.filter()));
-        let queues = self.0.queue_configurations().iter();
+        let queues = self.all.queue_configurations().iter();
         let queues = queues.map(|c| one(c.id(), ("QueueArn", c.queue_arn()), c.events(), c.filter()));
-        let lambdas = self.0.lambda_function_configurations().iter();
+        let lambdas = self.all.lambda_function_configurations().iter();
         let lambdas =
             lambdas.map(|c| one(c.id(), ("LambdaFunctionArn", c.lambda_function_arn()), c.events(), c.filter()));
         for (name, list) in [
@@ -112,14 +135,14 @@ impl Announcements {
                 all[name] = Value::Array(list);
             }
         }
-        if self.0.event_bridge_configuration().is_some() {
+        if self.all.event_bridge_configuration().is_some() {
             all["EventBridgeConfiguration"] = json!({});
         }
         all
     }
 
     fn topics(&self) -> &[TopicConfiguration] {
-        self.0.topic_configurations()
+        self.all.topic_configurations()
     }
 }
 
@@ -149,6 +172,34 @@ fn rules(filter: Option<&NotificationConfigurationFilter>) -> KeyFilter {
     keys
 }
 
+/// Keeps the text of an answer, of which the SDK gives only what it knows.
+#[derive(Clone, Debug, Default)]
+struct Text(Arc<Mutex<String>>);
+
+impl Text {
+    fn take(&self) -> String {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Intercept for Text {
+    fn name(&self) -> &'static str {
+        "postern's look at the whole configuration"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // The answer has been read whole by now; one that has not could not be judged, and must not pass for empty.
+        let text = context.response().body().bytes().map_or_else(|| "<not-read/>".into(), String::from_utf8_lossy);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.into_owned();
+        Ok(())
+    }
+}
+
 /// An account is 12 digits; a plan for a topic that is not there yet knows none.
 fn known(owner: &str) -> Option<String> {
     (owner.len() == 12 && owner.bytes().all(|c| c.is_ascii_digit())).then(|| owner.to_owned())
@@ -162,13 +213,15 @@ impl Amazon {
     pub async fn announcements(&self, bucket: &str, owner: &str) -> Result<Announcements, Trouble> {
         let call =
             self.s3.get_bucket_notification_configuration().bucket(bucket).set_expected_bucket_owner(known(owner));
-        let found = call.send().await.map_err(|error| trouble("s3:GetBucketNotification", &error))?;
+        let text = Text::default();
+        let sent = call.customize().interceptor(text.clone()).send().await;
+        let found = sent.map_err(|error| trouble("s3:GetBucketNotification", &error))?;
         let all = NotificationConfiguration::builder()
             .set_topic_configurations(found.topic_configurations)
             .set_queue_configurations(found.queue_configurations)
             .set_lambda_function_configurations(found.lambda_function_configurations)
             .set_event_bridge_configuration(found.event_bridge_configuration);
-        Ok(Announcements(all.build()))
+        Ok(Announcements { all: all.build(), unknown: unknown(&text.take()) })
     }
 
     /// Replaces what the bucket announces. S3 tries the topic before it answers.
@@ -176,9 +229,10 @@ impl Amazon {
     /// # Errors
     /// [`Trouble`].
     pub async fn announce(&self, bucket: &str, owner: &str, all: Announcements) -> Result<(), Trouble> {
+        all.replaceable()?;
         let call =
             self.s3.put_bucket_notification_configuration().bucket(bucket).set_expected_bucket_owner(known(owner));
-        let sent = call.notification_configuration(all.0).send().await;
+        let sent = call.notification_configuration(all.all).send().await;
         sent.map(drop).map_err(|error| {
             let mut trouble = trouble("s3:PutBucketNotification", &error);
             let advice = if trouble.text.to_lowercase().contains("overlap") || trouble.text.contains("ambiguously") {
@@ -213,13 +267,12 @@ mod tests {
         let queue =
             QueueConfiguration::builder().id("q").queue_arn("arn:q").events(Event::S3ReducedRedundancyLostObject);
         let topic = TopicConfiguration::builder().id("t").topic_arn("arn:t").events(Event::from("s3:Brand:New"));
-        Announcements(
-            NotificationConfiguration::builder()
-                .queue_configurations(queue.build().expect("whole"))
-                .topic_configurations(topic.build().expect("whole"))
-                .event_bridge_configuration(EventBridgeConfiguration::builder().build())
-                .build(),
-        )
+        let all = NotificationConfiguration::builder()
+            .queue_configurations(queue.build().expect("whole"))
+            .topic_configurations(topic.build().expect("whole"))
+            .event_bridge_configuration(EventBridgeConfiguration::builder().build())
+            .build();
+        Announcements { all, unknown: None }
     }
 
     #[test]

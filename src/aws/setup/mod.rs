@@ -1,6 +1,7 @@
 //! What `postern setup` asks of Amazon, call by call, and the pure parts of it.
 
 mod buckets;
+mod known;
 pub mod policy;
 mod queues;
 pub mod signed;

@@ -11,7 +11,7 @@ use super::wanted::KeyFilter;
 
 /// Bytes and nodes of a document at most.
 pub const MAX_XML: usize = 1 << 20;
-const MAX_NODES: u32 = 100_000;
+pub(super) const MAX_NODES: u32 = 100_000;
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// What an announcement's element and that of its target are called.

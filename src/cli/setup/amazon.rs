@@ -289,6 +289,7 @@ async fn announce(
         return Ok(());
     }
     let verdict = if found.has_id(&wanted.id) { Verdict::Change } else { Verdict::Create };
+    found.replaceable().map_err(no)?;
     let merged = found.with(wanted);
     report.exact(&format!("s3:PutBucketNotificationConfiguration of {bucket}"), &format!("{:#}", merged.json()));
     if !context.args.dry_run {

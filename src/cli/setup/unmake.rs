@@ -34,6 +34,7 @@ pub(super) async fn remove(
                 report.step(Verdict::Ok, "bucket notification", &format!("{bucket} has none called {}", site.id));
                 continue;
             }
+            found.replaceable().map_err(fail("bucket notification"))?;
             let rest = found.without(&site.id);
             report.exact(&format!("s3:PutBucketNotificationConfiguration of {bucket}"), &format!("{:#}", rest.json()));
             if !dry {

@@ -3,7 +3,9 @@
 //! `POSTERN_UPDATE_README=1 cargo test --test it readme` writes the table of settings into the README.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "aws")]
+use std::path::PathBuf;
 use std::process::Command;
 
 use postern::config::{self, Config, settings};

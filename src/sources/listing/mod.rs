@@ -1,8 +1,8 @@
 //! Listings of buckets: polling, and reconciliation of what push missed (hard case 20).
 //!
 //! Each range of an instance (a bucket, or a prefix in it) is walked from time to time; one walk at a time, whichever is due first. A
-//! walk is a page of the listing against what is remembered of the same keys, page after page ([`merge`], [`walk`]); what is remembered
-//! is on disk ([`store`]), so memory does not grow with the bucket.
+//! walk is a page of the listing against what is remembered of the same keys, page after page (`merge`, `walk`); what is remembered
+//! is on disk (`store`), so memory does not grow with the bucket.
 //!
 //! A walk that fails goes on at the same position later. Nothing but a complete walk says that an object is gone.
 

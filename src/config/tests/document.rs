@@ -134,6 +134,11 @@ fn unknown_keys_of_ours_are_refused_and_those_of_others_ignored_aloud() {
     for key in ["document.tagging", "oauth.api.key", "event.metadata", "event.poller.configuration", "event.poller.x"] {
         assert!(warns(&config, key), "{key}: {:?}", config.warnings);
     }
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn a_topic_beside_polling_is_left_alone_aloud() {
     let polling = r#", "event.vendor.type": "polling", "filemanagement.provider.bucket_name": "photos""#;
     let (_folder, map) = with_document(&document(polling), &[CALLBACK]);
     let config = good(&map);

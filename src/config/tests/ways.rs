@@ -58,6 +58,7 @@ fn what_else_is_wrong_is_said_where_nothing_comes_in() {
     assert_eq!(names, ["POSTERN_S3HTTP_PRESET", "POSTERN_S3HTTP_SECRET", "event.sns.topic.arn"]);
 }
 
+#[cfg(feature = "aws")]
 #[test]
 fn reconciliation_alone_is_no_way_in() {
     let alone = [("POSTERN_RECONCILE", "1h"), ("filemanagement.provider.bucket_name", "b")];
@@ -247,7 +248,7 @@ fn another_s3_over_plain_http_is_a_warning() {
 #[test]
 fn what_has_no_effect_is_said_and_a_default_is_not() {
     let idle = [
-        ("POSTERN_SQS_CONSUMERS", "8"),
+        ("POSTERN_SQS_CONSUMERS", "16"),
         ("POSTERN_RECONCILE_GRACE", "1m"),
         ("POSTERN_POLL_INITIAL", "emit"),
         ("event.poller.refresh_interval", "5"),

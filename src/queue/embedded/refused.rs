@@ -55,7 +55,11 @@ impl Store<'_> {
         }
         while !group.is_empty() {
             match self.transact(&group[..1]) {
-                Ok(done) => self.finish(group.drain(..1).zip(done), kept, continuing),
+                Ok(done) => {
+                    // Whoever hears an answer finds it in the numbers.
+                    self.publish();
+                    self.finish(group.drain(..1).zip(done), kept, continuing);
+                }
                 Err(error) if is_refusal(&error) => {
                     if let Op::Settle(settlement, _) = &group[0] {
                         self.settle_rows(settlement)?;

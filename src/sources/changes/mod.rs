@@ -84,5 +84,6 @@ fn plain(e_tag: &str) -> &str {
     e_tag.trim_matches('"')
 }
 
-#[cfg(test)]
+// Reconciliation needs the AWS client, and so does a configuration with it.
+#[cfg(all(test, feature = "aws"))]
 mod tests;

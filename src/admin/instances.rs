@@ -171,7 +171,7 @@ mod tests {
         for (key, value) in [
             ("POSTERN_SQS_QUEUE_URL", queue),
             ("POSTERN_SQS_VERIFY", "off"),
-            ("POSTERN_SQS_CONSUMERS", "4"),
+            ("POSTERN_SQS_CONSUMERS", "8"),
             ("POSTERN_BUCKETS", "a"),
             ("POSTERN_RECONCILE", "1h"),
             ("POSTERN_RECONCILE_GRACE", "15m"),

@@ -118,7 +118,10 @@ mod with_aws {
     #[test]
     fn polling_stands_alone_and_needs_a_bucket() {
         refused(&polling(&[("POSTERN_INSTANCE_NAME", "n")]), "event.vendor.type", "no bucket is named");
-        refused(&env(&[POLLING, BUCKET]), "event.vendor.type", "EVENT_SNS_TOPIC_ARN is set as well");
+        let queue = ("POSTERN_SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/q");
+        refused(&polling(&[BUCKET, queue]), "event.vendor.type", "POSTERN_SQS_QUEUE_URL is set as well");
+        let config = good(&env(&[POLLING, BUCKET]));
+        assert!(config.instances[0].topics.is_empty() && warns(&config, "EVENT_SNS_TOPIC_ARN has no effect"));
         refused(&polling(&[BUCKET, ("POSTERN_RECONCILE", "1h")]), "POSTERN_RECONCILE", "event.vendor.type is polling");
         let in_document = r#"{"name": "n", "configuration": {"event.notification.enabled": true, "event.vendor.type": "Polling",
             "event.poller.refresh_interval": 5, "event.poller.configuration": {"bucket": "b"}}}"#;

@@ -63,6 +63,7 @@ impl Store<'_> {
                 Err(error) if is_refusal(&error) => {
                     if let Op::Settle(settlement, _) = &group[0] {
                         self.settle_rows(settlement)?;
+                        self.publish();
                     }
                     let why = failed(error);
                     match group.remove(0) {

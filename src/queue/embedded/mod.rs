@@ -74,6 +74,8 @@ pub(super) struct Shared {
     stats: Mutex<Stats>,
     /// A load was asked for and has not begun.
     load_asked: AtomicBool,
+    /// Held during a checkpoint: two at a time cannot be.
+    checkpoint: Mutex<()>,
     closed: AtomicBool,
     #[cfg(test)]
     faults: failure::Faults,
@@ -132,6 +134,7 @@ pub fn open(
         names,
         stats: Mutex::new(Stats::default()),
         load_asked: AtomicBool::new(false),
+        checkpoint: Mutex::new(()),
         closed: AtomicBool::new(false),
         #[cfg(test)]
         faults: failure::Faults::default(),

@@ -5,12 +5,13 @@
 //! The keeper checkpoints in the background, passively, on a connection of its own: no commit waits for that. Under load such
 //! a checkpoint never ends at the end of the log, though, and only a log that was copied to its end starts again. So when it
 //! has passed [`LONG_LOG`] frames (64 MiB), the writer copies the rest itself between two transactions, and the next one
-//! writes from the beginning. What it has to copy is what was written during the keeper's last checkpoint. A reader may hold
-//! the log back as long as its listing lasts; the writer then tries again after every [`ASK`] frames.
+//! writes from the beginning. What it has to copy is what was written during the keeper's last checkpoint, whose end it does
+//! not wait for until the log has [`LONGEST_LOG`] frames (256 MiB): a slow disk must not fill itself with the log. A reader may
+//! hold the log back as long as its listing lasts; the writer then tries again after every [`ASK`] frames.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ use super::{Shared, files, schema};
 const ASK: i64 = 2048;
 /// Frames of the log after which the writer itself finishes a checkpoint: 64 MiB.
 const LONG_LOG: i64 = if cfg!(test) { 512 } else { 16_384 };
+/// Frames of the log from which on the writer waits for the keeper before it finishes a checkpoint: 256 MiB.
+pub(super) const LONGEST_LOG: i64 = 4 * LONG_LOG;
 /// How often numbers are brought up to date.
 const TICK: Duration = Duration::from_secs(1);
 /// Pages given back in one tick, 8 MiB while nothing else is to do.
@@ -51,6 +54,7 @@ fn keep(shared: &Shared, asked: &std_mpsc::Receiver<()>, ops: &mpsc::WeakSender<
     loop {
         match asked.recv_timeout(TICK) {
             Ok(()) => {
+                let _turn = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
                 // A checkpoint that fails is tried again; the writer finds out for itself whether the disk is at fault.
                 let checkpoint = schema::open_checkpointer(&shared.dir)
                     .and_then(|conn| conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
@@ -88,8 +92,16 @@ impl Store<'_> {
             self.finish_log_at = LONG_LOG;
         }
         if open > 0 && frames >= self.finish_log_at {
+            // Beside the keeper's own checkpoint another one can only be refused, so the next group asks again.
+            let turn = match self.shared.checkpoint.try_lock() {
+                Err(TryLockError::WouldBlock) if frames < LONGEST_LOG => return Ok(()),
+                Err(TryLockError::WouldBlock) => self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner),
+                Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+                Ok(turn) => turn,
+            };
             self.finish_log_at = frames + ASK;
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            drop(turn);
         } else if open >= ASK || (tick && open > 0) {
             keeper.checkpoint();
         }

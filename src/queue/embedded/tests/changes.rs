@@ -114,6 +114,7 @@ async fn a_push_that_a_listing_outdated_ends_superseded_and_can_be_replayed() {
     assert_eq!(numbers(&claims), ["{\"n\":  1}"]);
     settle(&bed, &claims[0], Outcome::Delivered, true).await;
     assert!(nothing_to_claim(&bed).await, "and never handed out after the newer state");
+    wait_until(|| bed.ended("a", "superseded") == 1).await;
     let row = &bed.queue.list(Filter { states: vec![State::Superseded], ..Filter::default() }).await.expect("read")[0];
     assert_eq!(row.reason.as_deref(), Some("a listing had told a newer state of the same object"));
     assert_eq!((bed.ended("a", "superseded"), bed.queue.stats().instances[0].owed), (1, 0));

@@ -98,11 +98,23 @@ fn append_to(instance: &str, events: Vec<Event>) -> Append {
 const WANT: Want = Want { claims: 64, retries: 64, batch: 1, probe: false };
 
 async fn claim_within(bed: &Bed, want: Want) -> Vec<Claim> {
-    tokio::time::timeout(Duration::from_secs(10), bed.queue.claim("a", want)).await.expect("something is owed")
+    tokio::time::timeout(PATIENCE, bed.queue.claim("a", want)).await.expect("something is owed")
 }
 
 async fn nothing_to_claim(bed: &Bed) -> bool {
     tokio::time::timeout(Duration::from_millis(100), bed.queue.claim("a", WANT)).await.is_err()
+}
+
+/// As long as a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn wait_until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("it came about");
 }
 
 async fn settle(bed: &Bed, claim: &Claim, outcome: Outcome, counted: bool) {
@@ -196,6 +208,8 @@ async fn a_lane_goes_one_by_one_by_sequencer_and_what_is_older_than_delivered_en
     }
     bed.queue.append(append_of(vec![event(2, "x", Some(2))])).await.expect("stored");
     assert!(nothing_to_claim(&bed).await);
+    // It ends with the transaction after the one that took it.
+    wait_until(|| bed.ended("a", "superseded") == 1).await;
     let filter = Filter { states: vec![State::Superseded], ..Filter::default() };
     assert_eq!(bed.queue.list(filter.clone()).await.expect("read").len(), 1);
     // Also after a restart, when the lane is known from disk only.
@@ -367,6 +381,7 @@ async fn every_end_is_counted_once_and_what_was_set_aside_is_none() {
     bed.queue.append(append_of(vec![event(4, "x", Some(1))])).await.expect("stored");
     assert!(nothing_to_claim(&bed).await);
     let ends = || ["delivered", "dead", "superseded", "discarded"].map(|outcome| bed.ended("a", outcome));
+    wait_until(|| bed.ended("a", "superseded") == 1).await;
     assert_eq!(ends(), [1, 1, 1, 0]);
     assert_eq!(bed.queue.discard(Filter::default()).await.expect("discarded"), 3, "one owed, one dead, one set aside");
     assert_eq!(ends(), [1, 1, 1, 1], "what was dead had ended before");

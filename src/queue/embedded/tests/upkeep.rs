@@ -201,15 +201,6 @@ async fn settle_together(bed: &Bed, claims: &[Claim], outcome: &Outcome) {
     }
 }
 
-async fn wait_until(holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it came about");
-}
-
 fn pragma(dir: &Path, name: &str) -> i64 {
     let conn = schema::open_reader(dir).expect("opened");
     conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).expect("read")

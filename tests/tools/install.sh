@@ -114,12 +114,22 @@ install_ceph_unlocked() {
 
 # --- servers -------------------------------------------------------------------------------------------------------------------
 
-free_port() { "$1" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# free_port PYTHON [NTH]: the NTH of POSTERN_TEST_PORTS, which the tests have reserved for the servers that they start; without
+# them one that the system has to give, which may be somebody else's a moment later.
+free_port() {
+  local reserved
+  read -r -a reserved <<<"${POSTERN_TEST_PORTS:-}"
+  if [ -n "${2:-}" ] && [ "$2" -le "${#reserved[@]}" ]; then
+    printf '%s\n' "${reserved[$2 - 1]}"
+    return 0
+  fi
+  "$1" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
 
 # wait_http PYTHON URL PID SECONDS: until URL answers with any status; fails at once when PID is gone.
 wait_http() {
   "$1" - "$2" "$3" "$4" <<'PY'
-import os, sys, time, urllib.error, urllib.request
+import http.client, os, sys, time, urllib.error, urllib.request
 
 url, pid, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -130,11 +140,11 @@ while time.monotonic() < deadline:
     except ProcessLookupError:
         sys.exit("it ended before it answered")
     try:
-        opener.open(url, timeout=2).read()
+        opener.open(url, timeout=10).read()
         sys.exit(0)
     except urllib.error.HTTPError:
         sys.exit(0)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         time.sleep(0.1)
 sys.exit(f"no answer within {seconds:.0f} s")
 PY
@@ -166,14 +176,17 @@ stop_server() {
   rm -f "$state/pid"
 }
 
-# serve_until_up STATE_DIR PYTHON HEALTH_PATH SECONDS START: START PORT launches the server; prints its endpoint. A port can be
-# taken between choosing and binding it, so a server that ended early gets another.
+# How long a server may take to come up, on a machine that compiles and tests besides. One that ends by itself is not waited for.
+server_seconds=180
+
+# serve_until_up STATE_DIR PYTHON HEALTH_PATH START: START PORT launches the server; prints its endpoint. A port can be taken between
+# choosing and binding it, so a server that ended early gets another.
 serve_until_up() {
-  local state=$1 python=$2 health=$3 seconds=$4 start=$5 port tick
+  local state=$1 python=$2 health=$3 start=$4 port tick
   for tick in 1 2 3; do
-    port=${server_port:-$(free_port "$python")}
+    port=${server_port:-$(free_port "$python" "$tick")}
     "$start" "$port"
-    if wait_http "$python" "http://127.0.0.1:$port$health" "$(cat "$state/pid")" "$seconds" >&2; then
+    if wait_http "$python" "http://127.0.0.1:$port$health" "$(cat "$state/pid")" "$server_seconds" >&2; then
       printf 'endpoint=http://127.0.0.1:%s\n' "$port"
       return 0
     fi

@@ -77,7 +77,11 @@ impl ToolServer {
     }
 
     fn run(&mut self, arguments: &[&str]) {
-        let output = Command::new(&self.script).arg("start").arg(self.state.path()).args(arguments).output();
+        // One for each time that the script tries: nobody else is given them, neither here nor in another test run.
+        let ports = [(); 3].map(|()| free_port().to_string()).join(" ");
+        let mut command = Command::new(&self.script);
+        command.arg("start").arg(self.state.path()).args(arguments).env("POSTERN_TEST_PORTS", ports);
+        let output = command.output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", self.script.display()));
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} start {arguments:?}: {errors}", self.script.display());

@@ -185,7 +185,7 @@ impl Rig {
         let request = format!("{line} HTTP/1.1\r\nHost: p\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
-        let _ = timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await.expect("it ends in time");
+        let _ = timeout(Duration::from_secs(60), stream.read_to_string(&mut answer)).await.expect("it ends in time");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         (status, head.to_owned(), body.to_owned())
@@ -331,14 +331,14 @@ async fn it_answers_while_draining_and_ends_at_stopping_whatever_hangs_on_it() {
     assert_eq!(rig.ask("GET /live", "", "").await.0, 200);
     let _silent = TcpStream::connect(rig.address).await.expect("a connection");
     rig.conductor.enter(Phase::Stopping);
-    timeout(Duration::from_secs(20), rig.task).await.expect("it ends in time").expect("no panic");
+    timeout(Duration::from_secs(60), rig.task).await.expect("it ends in time").expect("no panic");
 }
 
 /// Asks on a blocking socket, from outside of every runtime.
 fn ask_blocking(address: SocketAddr, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: p\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer in time");
@@ -362,13 +362,13 @@ fn probes_and_scrapes_are_answered_while_every_thread_of_the_data_plane_is_block
         });
     }
     for _ in 0..2 {
-        is_blocked.recv_timeout(Duration::from_secs(20)).expect("both threads are taken");
+        is_blocked.recv_timeout(Duration::from_secs(60)).expect("both threads are taken");
     }
     assert!(ask_blocking(parts.address, "/live").starts_with("HTTP/1.1 200"));
     assert!(ask_blocking(parts.address, "/metrics").contains("postern_queue_owed"));
     gate.wait();
 
     parts.conductor.enter(Phase::Stopping);
-    let ended = data_plane.block_on(async { timeout(Duration::from_secs(20), served).await });
+    let ended = data_plane.block_on(async { timeout(Duration::from_secs(60), served).await });
     ended.expect("it ends in time").expect("no panic");
 }

@@ -20,7 +20,8 @@ use crate::secret::Secret;
 pub(super) fn config() -> DispatchConfig {
     DispatchConfig {
         concurrency: 8,
-        attempt_timeout: Duration::from_secs(10),
+        // Far beyond the length of a test: an attempt that ends by it on a slow machine would be taken for another failure.
+        attempt_timeout: Duration::from_secs(300),
         retry: RetrySchedule::Exponential,
         max_age: Duration::from_secs(3600),
         max_attempts: 20,
@@ -172,7 +173,7 @@ impl MemoryQueue {
 
     /// Waits until `done`, and fails the test when that takes unreasonably long.
     pub(super) async fn until(&self, done: impl Fn(&Self) -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..6000 {
             if done(self) {
                 return;
             }

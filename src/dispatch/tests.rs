@@ -58,7 +58,7 @@ impl Running {
 
     async fn stop(self) -> Arc<MemoryQueue> {
         self.conductor.enter(Phase::Stopping);
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops").expect("it does not panic");
+        tokio::time::timeout(Duration::from_secs(60), self.task).await.expect("it stops").expect("it does not panic");
         self.queue
     }
 }
@@ -125,7 +125,7 @@ async fn an_event_that_always_answers_503_ends_dead_and_stops_no_other() {
     let running = Running::one(&config, at, &["poison", "b", "c", "d"]);
     let mut more = 0;
     while running.queue.count(State::Dead) == 0 {
-        assert!(more < 200, "it never ends: {:?}", running.queue.of_key("poison"));
+        assert!(more < 600, "it never ends: {:?}", running.queue.of_key("poison"));
         // New events keep coming; each shows that the callback is well.
         more += 1;
         running.queue.owe("a", &format!("more {more}"));
@@ -142,9 +142,7 @@ async fn an_event_that_always_answers_503_ends_dead_and_stops_no_other() {
 
 #[tokio::test]
 async fn while_nobody_listens_nothing_counts_and_all_is_delivered_afterwards() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let at = listener.local_addr().expect("an address");
-    drop(listener);
+    let at = crate::simulator::ports::unused().expect("a port");
     let config = DispatchConfig { max_attempts: 1, max_age: Duration::from_millis(1), ..testing::config() };
     let mut running = Running::one(&config, at, &["a", "b", "c"]);
     running.conductor.enter(Phase::Draining);

@@ -30,6 +30,9 @@ pub struct Sidecar {
     tls: bool,
 }
 
+/// How long an admin page may take on a machine that has much else to do; who watches one waits no longer.
+const ASKING: Duration = Duration::from_secs(30);
+
 /// A running sidecar; killed when it is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -155,7 +158,7 @@ impl Sidecar {
         let Some(admin) = admin else {
             return Err(failed(&self.binary)(io::Error::other("no address to ask whether it is ready")));
         };
-        Ok(Running { child, admin: Connection::new(Arc::new(admin)).with_timeout(Duration::from_secs(5)) })
+        Ok(Running { child, admin: Connection::new(Arc::new(admin)).with_timeout(ASKING) })
     }
 
     /// Starts it and waits until `/ready` answers 200; says how long that took.
@@ -255,7 +258,7 @@ mod tests {
         std::fs::write(&script, "#!/bin/sh\necho \"$1 is broken\"; exit 3\n").expect("a script");
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
         let sidecar = Sidecar::new(&script, folder.path()).expect("ports");
-        let error = sidecar.start(Duration::from_secs(20)).await.expect_err("it ended").to_string();
+        let error = sidecar.start(Duration::from_secs(60)).await.expect_err("it ended").to_string();
         assert!(error.contains("serve is broken") && error.contains("3"), "{error}");
     }
 

@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// How long a step may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the command: 0 when everything was as told, 1 when anything was off, 2 when it could not begin.
 pub async fn run(args: Args) -> ExitCode {

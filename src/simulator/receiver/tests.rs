@@ -36,7 +36,7 @@ async fn started(options: Options) -> (Receiver, Connection) {
         Bound::Tcp(_) => Target::new(&receiver.url().parse().expect("a URL"), None).expect("a target"),
         Bound::Unix(path) => Target::unix(path.clone(), "/events"),
     };
-    let connection = Connection::new(Arc::new(target)).with_timeout(Duration::from_secs(2));
+    let connection = Connection::new(Arc::new(target)).with_timeout(Duration::from_secs(60));
     (receiver, connection)
 }
 
@@ -77,16 +77,19 @@ async fn it_misbehaves_as_it_is_told_and_takes_only_what_it_answers_with_2xx() {
         statuses.push(connection.post(headers, body).await.map(|reply| reply.status.as_u16()).ok());
     }
     assert_eq!(statuses, [Some(500), Some(302), Some(429), None, Some(200), Some(422)]);
-    assert!(receiver.wait_until(Duration::from_secs(1), |ledger| ledger.taken == 1 && ledger.requests == 6).await);
+    assert!(receiver.wait_until(Duration::from_secs(60), |ledger| ledger.taken == 1 && ledger.requests == 6).await);
 }
 
 #[tokio::test]
 async fn an_answer_that_drips_never_ends() {
-    let (receiver, connection) = started(Options::default()).await;
+    let (receiver, mut connection) = started(Options::default()).await;
     receiver.always(Behaviour::Drip);
     let (headers, body) = callback("a", "k", "01");
-    let mut connection = connection.with_timeout(Duration::from_millis(300));
-    assert!(connection.post(headers, body).await.is_err());
+    let mut posting = tokio::spawn(async move { connection.post(headers, body).await });
+    assert!(receiver.wait_until(Duration::from_secs(60), |ledger| ledger.requests == 1).await);
+    let ended = tokio::time::timeout(Duration::from_millis(300), &mut posting).await;
+    assert!(ended.is_err(), "the answer came to an end: {ended:?}");
+    posting.abort();
     receiver.ledger(|ledger| assert_eq!((ledger.requests, ledger.taken), (1, 0)));
 }
 

@@ -72,6 +72,8 @@ pub struct Ledger {
     pub receives: u64,
     /// Calls of `DeleteMessageBatch`.
     pub deletes: u64,
+    /// Long polls whose connection was cut before there was an answer.
+    pub hung_up: u64,
     /// Messages handed out, each time counted.
     pub handed_out: u64,
     /// Ids of deleted messages, in the order of their deletion.

@@ -106,6 +106,7 @@ async fn poll(asked: Value, shared: &Arc<Shared>) -> Value {
         let lingering = polling.state().options.lingering;
         let lost = async {
             let _ = cut.await;
+            polling.state().ledger.hung_up += 1;
             sleep(lingering).await;
         };
         tokio::select! {

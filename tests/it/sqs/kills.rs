@@ -76,6 +76,8 @@ async fn what_was_deleted_outlives_kills_that_lose_every_write_not_yet_synced() 
 async fn two_sidecars_share_a_queue() {
     let queue = queue(Options::default()).await;
     let stands = tokio::join!(draining(&queue, &[]), draining(&queue, &[]));
+    // A sidecar with nothing to do has one long poll of 20 s open.
+    stands.0.eventually("both ask", async |_| queue.ledger().receives >= 2).await;
     for n in 0..MESSAGES {
         queue.send(bare(&key(n)));
         if n % 100 == 0 {

@@ -174,7 +174,9 @@ async fn what_makes_the_program_fail_goes_back_a_few_times_and_is_then_set_aside
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(40), ended).await.expect("the others are deleted, and one goes back");
+    tokio::time::timeout(crate::support::wait::PATIENCE, ended)
+        .await
+        .expect("the others are deleted, and one goes back");
     conductor.enter(Phase::Draining);
     running.await.expect("it ends");
     let ledger = queue.ledger();

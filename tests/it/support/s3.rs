@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postern::clock::UnixMillis;
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// What happens to one request instead of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ struct Object {
 pub(crate) struct S3 {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    /// Read by each answer, written while the world changes.
+    world: Arc<RwLock<()>>,
 }
 
 #[derive(Debug)]
@@ -71,13 +74,14 @@ impl S3 {
             requests: 0,
             walks: 0,
         }));
-        let shared = Arc::clone(&state);
+        let world = Arc::new(RwLock::new(()));
+        let (shared, open) = (Arc::clone(&state), Arc::clone(&world));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(serve(stream, Arc::clone(&shared), Arc::clone(&open)));
             }
         });
-        Self { address, state }
+        Self { address, state, world }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,6 +91,11 @@ impl S3 {
     /// `http://host:port`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Lets no request be answered until what this gives is dropped: what happens meanwhile happens at once.
+    pub(crate) async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.world).write_owned().await
     }
 
     /// Writes an object.
@@ -135,11 +144,15 @@ impl S3 {
     }
 }
 
-async fn serve(stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(stream: tokio::net::TcpStream, state: Arc<Mutex<State>>, world: Arc<RwLock<()>>) {
     // An error of the service ends the connection without an answer.
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answer = state.lock().expect("no handler panicked").answer(request.uri());
-        async move { answer.ok_or_else(|| std::io::Error::other("the connection is to break")) }
+        let (state, world) = (Arc::clone(&state), Arc::clone(&world));
+        async move {
+            let _open = world.read().await;
+            let answer = state.lock().expect("no handler panicked").answer(request.uri());
+            answer.ok_or_else(|| std::io::Error::other("the connection is to break"))
+        }
     });
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

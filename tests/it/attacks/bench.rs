@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::amazon::{Amazon, Script};
+use crate::support::wait::PATIENCE;
 
 pub(crate) const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:postern-test";
 pub(crate) const HOST: &str = "https://sns.us-west-2.amazonaws.com";
@@ -236,7 +237,8 @@ impl Bench {
     }
 
     async fn wait_live(&mut self) {
-        for _ in 0..200 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             if let Ok(reply) = exchange(self.admin, b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await
                 && reply.status == 200
             {
@@ -294,6 +296,20 @@ impl Bench {
         self.post(&message.body()).await.status
     }
 
+    /// The same where it may be that nobody is there any more.
+    pub(crate) async fn try_send(&self, message: &Message) -> Option<u16> {
+        let body = message.body();
+        let length = body.len();
+        let head = format!("POST /sns HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        exchange(self.intake, &[head.as_bytes(), &body].concat()).await.ok().map(|reply| reply.status)
+    }
+
+    /// Whether it says so; also while it has gone.
+    pub(crate) async fn is_not_ready(&self) -> bool {
+        let ready = exchange(self.admin, b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        ready.map_or(true, |reply| reply.status == 503)
+    }
+
     /// Asserts that `body` is refused with `status`, that nobody was asked anything, and that nothing of it was queued.
     pub(crate) async fn refuses(&self, body: &[u8], headers: &[(&str, &str)], status: u16, reason: &str) {
         let before = self.amazon.requests().len();
@@ -344,24 +360,17 @@ impl Bench {
     }
 
     pub(crate) async fn wait_for(&self, object: &str) {
-        for _ in 0..400 {
-            if self.app.objects.lock().expect("a lock").iter().any(|known| known == object) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the app never heard of {object}:\n{}", self.log());
+        let knows = |bench: &Self| bench.app.objects.lock().expect("a lock").iter().any(|known| known == object);
+        self.eventually(&format!("the app hears of {object}"), async |bench| knows(bench)).await;
     }
 
     /// Waits until `what` holds.
     pub(crate) async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
-        for _ in 0..400 {
-            if holds(self).await {
-                return;
-            }
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(begun.elapsed() < PATIENCE, "never: {what}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("never: {what}\n{}", self.log());
     }
 }
 
@@ -402,7 +411,7 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply>
     let mut all = Vec::new();
     let mut buffer = [0; 8192];
     loop {
-        let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut buffer)).await;
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await;
         let n = match read.map_err(|_| std::io::ErrorKind::TimedOut)? {
             Ok(n) => n,
             Err(error) if all.is_empty() => return Err(error),

@@ -1,8 +1,11 @@
 //! A82, A83: too much.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
 
 use super::bench::{Bench, Message, free_port};
+use crate::support::wait::PATIENCE;
 
 #[tokio::test]
 async fn a82_a_full_queue_answers_503_and_loses_nothing_that_it_accepted() {
@@ -33,11 +36,21 @@ async fn a82_a_full_queue_answers_503_and_loses_nothing_that_it_accepted() {
 
 #[tokio::test]
 async fn a82_a_sidecar_that_leaves_still_accepts_and_then_answers_no_more() {
-    let bench = Bench::start().await;
-    bench.terminate();
-    bench.eventually("not ready", async |b| b.admin_get("/ready").await.status == 503).await;
-    assert_eq!(bench.send(&Message::created("late").signed(&bench)).await, 200, "still accepting durably");
-    bench.wait_for("late").await;
+    for _ in 0..10 {
+        let bench = Bench::start().await;
+        let told_at = Instant::now();
+        bench.terminate();
+        bench.eventually("not ready", async |b| b.is_not_ready().await).await;
+        let sent = bench.try_send(&Message::created("late").signed(&bench)).await;
+        // Leaving lasts five seconds: nothing can be said where this machine slept for most of them.
+        if told_at.elapsed() < Duration::from_secs(4) {
+            assert_eq!(sent, Some(200), "still accepting durably\n{}", bench.log());
+            bench.wait_for("late").await;
+            bench.eventually("gone", async |b| TcpStream::connect(b.intake).await.is_err()).await;
+            return;
+        }
+    }
+    panic!("of ten times the door was shut each time before there was time to knock");
 }
 
 #[tokio::test]
@@ -61,7 +74,7 @@ async fn a83_forgeries_are_refused_cheaply_and_never_slow_the_genuine() {
         });
     }
     let second = Message::created("second").signed(&bench);
-    let genuine = tokio::time::timeout(Duration::from_secs(10), bench.send(&second));
+    let genuine = tokio::time::timeout(PATIENCE, bench.send(&second));
     assert_eq!(genuine.await.expect("an answer amid the flood"), 200);
     let statuses: Vec<u16> = tasks.join_all().await.concat();
     assert!(statuses.iter().all(|status| matches!(status, 403 | 429)), "{statuses:?}");

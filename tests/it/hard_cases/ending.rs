@@ -1,6 +1,6 @@
 //! How it ends when it is told to. (Hard case 18.)
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern::simulator::receiver::{Behaviour, Listen};
 use serde_json::Value;
@@ -12,27 +12,39 @@ use crate::attacks::bench::free_port;
 /// How long an app may take that is cut off.
 const FOREVER: Duration = Duration::from_secs(600);
 
+/// Of the five seconds of leaving; after it the door may close at any moment.
+const MOST_OF_LEAVING: Duration = Duration::from_secs(4);
+
+/// How often a test of those five seconds is tried, on a machine that may sleep for most of them.
+const TRIES: usize = 10;
+
 /// Hard case 18. Endpoints take time to leave: it is not ready at once, still takes what is sent to it, then no more, and delivers what
 /// it owes before it ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_terminate_it_leaves_first_still_accepts_then_closes_and_delivers_what_it_owes() {
+    for _ in 0..TRIES {
+        if leaves_and_drains().await.is_some() {
+            return;
+        }
+    }
+    panic!("of {TRIES} times the door was shut each time before there was time to knock");
+}
+
+/// Leaving lasts five seconds; `None` when this machine slept for so many of them that nothing can be said.
+async fn leaves_and_drains() -> Option<()> {
     let mut stand = Stand::start(&[]).await;
     stand.app.script([Behaviour::Status(500)]);
     stand.create(&["before"]).await;
     stand.asked(1).await;
+    let told_at = Instant::now();
+    let in_time = || (told_at.elapsed() < MOST_OF_LEAVING).then_some(());
     stand.signal("TERM");
-    let ready = get(stand.admin, "/ready").await;
-    let mut status = ready.map_or(0, |reply| reply.status);
-    for _ in 0..50 {
-        if status == 503 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        status = get(stand.admin, "/ready").await.map_or(0, |reply| reply.status);
-    }
-    assert_eq!(status, 503, "{}", stand.log());
+    not_ready(&stand).await;
+    in_time()?;
     assert_eq!(get(stand.admin, "/live").await.map(|reply| reply.status), Some(200));
-    stand.create(&["after"]).await;
+    let after = stand.notify(&[created("after")]).await;
+    in_time()?;
+    assert_eq!(after, 200, "{}", stand.log());
     // What came last is owed still when the door closes.
     stand.app.always(Behaviour::Slow(Duration::from_millis(1500)));
     let mut last = 0;
@@ -43,29 +55,36 @@ async fn told_to_terminate_it_leaves_first_still_accepts_then_closes_and_deliver
                 return;
             }
             // Between the look and the answer the door may close.
-            let sent = tokio::time::timeout(Duration::from_secs(5), quiet_post(&stand, &envelope)).await;
-            match sent {
-                Ok(Some(200)) => last += 1,
-                Ok(Some(503) | None) => {}
+            match quiet_post(&stand, &envelope).await {
+                Some(200) => last += 1,
+                Some(503) | None => {}
                 other => panic!("{other:?}\n{}", stand.log()),
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("the intake closes");
-    assert!(last > 0, "it accepts while it leaves");
+    // Each of them was accepted while it left; one is needed for what follows.
+    (last > 0).then_some(())?;
     assert_eq!(stand.ended().await.code(), Some(0), "{}", stand.log());
     assert!(stand.log().contains("nothing is owed"), "before the deadline: {}", stand.log());
     let late: Vec<String> = (0..last).map(|n| format!("late {n}")).collect();
     let keys: Vec<&str> = ["before", "after"].into_iter().chain(late.iter().map(String::as_str)).collect();
     stand.delivered(&keys).await;
     assert_eq!(stand.rows(&["--state", "owed"]).await, Vec::<Value>::new());
+    Some(())
+}
+
+/// Waits until a signal has been heard.
+async fn not_ready(stand: &Stand) {
+    let status = async |stand: &Stand| get(stand.admin, "/ready").await.map(|reply| reply.status);
+    stand.eventually("not ready", async |stand| matches!(status(stand).await, Some(503) | None)).await;
 }
 
 async fn quiet_post(stand: &Stand, envelope: &postern::simulator::sns::envelope::Envelope) -> Option<u16> {
     let url = format!("http://{}/sns", stand.intake).parse().expect("a URL");
     let target = postern::simulator::wire::Target::new(&url, None).expect("a target");
-    let mut connection = postern::simulator::wire::Connection::new(std::sync::Arc::new(target));
+    let mut connection = postern::simulator::wire::Connection::new(std::sync::Arc::new(target)).with_timeout(PATIENCE);
     let sent = connection.post(envelope.headers(), envelope.to_body().into()).await;
     sent.ok().map(|reply| reply.status.as_u16())
 }
@@ -122,7 +141,8 @@ async fn cut_off(extra: &[(&str, &str)], signals: &[&str], why: &str) {
     tokio::time::timeout(PATIENCE, claimed).await.expect("it is owed");
     for (n, signal) in signals.iter().enumerate() {
         if n > 0 {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // The first has been heard: of two that a busy process has still to hear, the system keeps one.
+            not_ready(&stand).await;
         }
         stand.signal(signal);
     }

@@ -18,12 +18,12 @@ use postern::simulator::receiver::{self, Behaviour, Receiver};
 use postern::simulator::sns::{self, Simulator, records};
 use postern::simulator::wire::Target;
 
+use crate::support::wait::PATIENCE;
+
 const KEY: &str = "the key of the crash tests";
 
 /// New messages in each round; enough that a kill always finds some in flight.
 const MESSAGES_PER_ROUND: u64 = 400;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was sent, and what of it was answered with 200.
 #[derive(Default)]

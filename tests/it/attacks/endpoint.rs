@@ -1,11 +1,10 @@
 //! Hard cases 8 and 15: an SNS other than Amazon's, and topics of several instances.
 
-use std::time::Duration;
-
 use postern::simulator::dice::Dice;
 use postern::simulator::sns::{Options, Simulator};
 
 use super::bench::{Bench, Message, TOPIC, record};
+use crate::support::wait::PATIENCE;
 
 async fn simulator() -> Simulator {
     Simulator::start(Options { topic_arn: TOPIC.to_owned(), ..Options::default() }).await.expect("a simulator")
@@ -30,7 +29,7 @@ async fn another_sns_confirms_and_notifies_and_amazons_is_then_refused() {
     let (bench, _dir) = bench_at(&sns, sns.endpoint_url().as_str()).await;
     let confirmation = sns.subscription_confirmation(&mut dice);
     assert_eq!(bench.post(confirmation.to_body().as_ref()).await.status, 200, "{}", bench.log());
-    assert!(sns.wait_confirmed(Duration::from_secs(10)).await, "{}", bench.log());
+    assert!(sns.wait_confirmed(PATIENCE).await, "{}", bench.log());
     let notification = sns.notification(Some("Amazon S3 Notification"), record("of-the-other"), &mut dice);
     assert_eq!(bench.post(notification.to_body().as_ref()).await.status, 200, "{}", bench.log());
     bench.wait_for("of-the-other").await;

@@ -175,8 +175,9 @@ async fn an_answer_that_never_ends_blocks_nobody() {
 /// Hard case 3. A broken connection, and an answer that comes too late, are attempts; all of them are on record with the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_and_a_slow_answer_are_attempts_that_are_kept_on_record() {
-    let stand = Stand::start(&[("POSTERN_ATTEMPT_TIMEOUT", "500ms"), ("POSTERN_RETRY_MAX_ATTEMPTS", "3")]).await;
-    stand.app.script([Behaviour::Reset, Behaviour::Slow(Duration::from_secs(30)), Behaviour::Status(418)]);
+    // So long that no slow machine makes a timeout of the other two, as it once did.
+    let stand = Stand::start(&[("POSTERN_ATTEMPT_TIMEOUT", "8s"), ("POSTERN_RETRY_MAX_ATTEMPTS", "3")]).await;
+    stand.app.script([Behaviour::Reset, Behaviour::Slow(Duration::from_secs(600)), Behaviour::Status(418)]);
     stand.create(&["a"]).await;
     let dead = stand.wait_rows(&["--state", "dead"], 1).await;
     assert_eq!(attempts(&dead[0]), ["reset", "timeout", "418"], "{:#?}", dead[0]);

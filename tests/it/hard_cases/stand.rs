@@ -19,12 +19,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::attacks::bench::{Reply, exchange, free_port};
+pub(crate) use crate::support::wait::PATIENCE;
 
 pub(crate) const KEY: &str = "the key of the hard cases";
 pub(crate) const BUCKET: &str = "hard-cases";
-
-/// Longer than anything here takes; only a failure waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Stand {
     pub(crate) simulator: Simulator,
@@ -222,7 +220,8 @@ impl Stand {
     /// Posts an envelope; the status.
     pub(crate) async fn post(&self, envelope: &Envelope) -> u16 {
         let url = format!("http://{}/sns", self.intake).parse().expect("a URL");
-        let mut connection = Connection::new(Arc::new(Target::new(&url, None).expect("a target")));
+        let target = Arc::new(Target::new(&url, None).expect("a target"));
+        let mut connection = Connection::new(target).with_timeout(PATIENCE);
         let reply = connection.post(envelope.headers(), Bytes::from(envelope.to_body())).await;
         let reply = reply.unwrap_or_else(|error| panic!("no answer ({error}):\n{}", self.log()));
         reply.status.as_u16()

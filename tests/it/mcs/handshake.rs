@@ -196,16 +196,19 @@ async fn somebody_who_knows_the_url_gets_only_so_many_signatures() {
     let stand = stand(&[]).await;
     let body = confirmation().to_string();
     let (mut answered, mut refused) = (0, None);
-    for _ in 0..200 {
+    let begun = std::time::Instant::now();
+    // Sixty at once and one more a second: however slowly they are asked for, at last one is refused.
+    while refused.is_none() {
         let reply = post(&stand, &path(), &[], body.as_bytes()).await;
         match reply.status {
             200 => answered += 1,
             429 => refused = Some(reply),
             status => panic!("{status}"),
         }
+        assert!(answered <= 61 + begun.elapsed().as_secs(), "{answered} in {:?}", begun.elapsed());
     }
-    assert!((60..200).contains(&answered), "{answered}");
-    let refused = refused.expect("some are refused");
+    assert!(answered >= 60, "{answered}");
+    let refused = refused.expect("one is refused");
     assert!(refused.head.to_ascii_lowercase().contains("retry-after: "), "{}", refused.head);
     assert_eq!(metric(&stand, "reason=\"handshake\"").await, answered);
     // Notifications are not held up by that.

@@ -1,14 +1,14 @@
 //! The few calls of S3 and SNS that the tests make, as plain HTTP: the counterparts route by the credential scope and check no
 //! signature.
 
-use std::time::Duration;
-
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use url::Url;
+
+use super::wait::PATIENCE;
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ async fn exchange(authority: &str, request: Request<Full<Bytes>>) -> Option<Repl
         let status = response.status();
         Some(Reply { status, body: response.into_body().collect().await.ok()?.to_bytes() })
     };
-    tokio::time::timeout(Duration::from_secs(60), exchange).await.ok()?
+    tokio::time::timeout(PATIENCE, exchange).await.ok()?
 }
 
 /// Like [`try_call`], where an answer is expected.

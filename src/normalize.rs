@@ -175,7 +175,8 @@ fn event_type(name: &str) -> EventType {
         }
         "ObjectCreated" => EventType::Created,
         // A delete marker hides the object: for whoever reads the bucket it is gone. Ceph says ObjectLifecycle:Expiration:*.
-        "ObjectRemoved" | "LifecycleExpiration" => EventType::Deleted,
+        // MinIO's LifecycleDelMarkerExpiration removes a delete marker with all versions behind it.
+        "ObjectRemoved" | "LifecycleExpiration" | "LifecycleDelMarkerExpiration" => EventType::Deleted,
         "ObjectLifecycle" if action.starts_with("Expiration") => EventType::Deleted,
         // ObjectRestore:Delete ends the temporary copy of an archived object, not the object.
         "IntelligentTiering"

@@ -282,7 +282,8 @@ fn shown(error: &serde_json::Error) -> String {
 /// Characters of an error that are kept.
 const MAX_DETAIL: usize = 200;
 
-fn is_test_name(name: &Scalar<'_>) -> bool {
+/// Whether an event of this name is S3's greeting. MCS lists it without the prefix (`s3-dialects.md` 1.1).
+pub(crate) fn is_test_name(name: &Scalar<'_>) -> bool {
     matches!(name, Scalar::Text(text) if matches!(text.as_ref(), "s3:TestEvent" | "TestEvent"))
 }
 

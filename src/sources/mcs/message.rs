@@ -10,8 +10,8 @@ use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::record::MAX_DEPTH;
 use crate::record::wire::{Object, Scalar, is_deeper_than};
+use crate::record::{MAX_DEPTH, is_test_name};
 
 /// Bytes of a Token or a Timestamp at most; MCS sends 48 and 25.
 const MAX_SHORT: usize = 1024;
@@ -184,10 +184,10 @@ impl<'a> Members<'a> {
             Records::Some => Ok(Message::Notification(text)),
             Records::Empty => Ok(Message::Empty),
             Records::NoArray => Err(Refused::NoRecords),
-            Records::Absent => match (kind, &self.event) {
-                (_, Scalar::Text(event)) if event == "s3:TestEvent" => Ok(Message::Notification(text)),
+            Records::Absent if is_test_name(&self.event) => Ok(Message::Notification(text)),
+            Records::Absent => match kind {
                 // Their bodies are an envelope with the records in a text: so speaks SNS, whatever else is missing.
-                (Some("Notification" | "UnsubscribeConfirmation"), _) => Err(Refused::AmazonSns),
+                Some("Notification" | "UnsubscribeConfirmation") => Err(Refused::AmazonSns),
                 _ => Err(Refused::NoRecords),
             },
         }

@@ -29,6 +29,9 @@ use quota::Quota;
 /// Where these events came from, in the event: a topic is a property of the bucket's webhook here, and the record names the bucket.
 const ROUTE: &str = "mcs";
 
+/// The reason of a refusal: only an instance that is switched off has the pair.
+const DISABLED: &str = "disabled";
+
 /// Handshakes answered at once, and how long it takes until there is one more. Saving a webhook asks once; a script that saves
 /// them for all buckets of a project stays below this too.
 const HANDSHAKES: (u32, Duration) = (60, Duration::from_secs(1));
@@ -76,9 +79,9 @@ impl McsSource {
         let Some(endpoint) = self.endpoint_of(&request.target) else {
             return Answer::plain(StatusCode::NOT_FOUND, "not_found");
         };
-        // Switched off, or without a single pair: taking anything would be losing it.
+        // All that have pairs are switched off: taking anything would be losing it.
         if self.instances.is_empty() {
-            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
+            return Answer::plain(StatusCode::FORBIDDEN, DISABLED);
         }
         match message::read(&request.body) {
             Ok(Message::Handshake(handshake)) => self.handshake(&handshake, &request, endpoint),
@@ -107,18 +110,24 @@ impl McsSource {
 
     fn handshake(&self, asked: &Handshake<'_>, request: &Request, endpoint: &McsEndpoint) -> Answer {
         let (project, bucket, events) = (asked.topic.project(), asked.topic.bucket(), asked.topic.events());
-        let mut known = self.instances.iter().flat_map(|instance| &instance.mcs_topics);
+        let is_asked = |topic: &McsTopic| topic.project == project && topic.bucket == bucket;
         let now = Instant::now();
-        if !known.any(|topic| topic.project == project && topic.bucket == bucket) {
+        if !self.instances.iter().flat_map(|instance| &instance.mcs_topics).any(is_asked) {
+            // Whoever is told to add a pair that stands there already looks in the wrong place.
+            let (reason, advice) = if self.switched_off.iter().any(is_asked) {
+                (DISABLED, "the instance of this pair is disabled (event.notification.enabled)")
+            } else {
+                ("topic_not_allowed", "add this pair to POSTERN_MCS_TOPICS if the webhook is yours")
+            };
             if self.refusal_lines.take(now) {
                 tracing::warn!(
                     pair = shown(&asked.topic.arn[..project.len() + 1 + bucket.len()]),
                     events = shown(events),
                     peer = %request.peer,
-                    "refused an MCS handshake: add this pair to POSTERN_MCS_TOPICS if the webhook is yours"
+                    "refused an MCS handshake: {advice}"
                 );
             }
-            return Answer::plain(StatusCode::FORBIDDEN, "topic_not_allowed");
+            return Answer::plain(StatusCode::FORBIDDEN, reason);
         }
         if !self.handshakes.take(now) {
             return answers::rate_limited();
@@ -140,7 +149,7 @@ impl McsSource {
 
     async fn notification(&self, text: &str) -> Answer {
         if self.is_for_switched_off(text) {
-            return Answer::plain(StatusCode::FORBIDDEN, "disabled");
+            return Answer::plain(StatusCode::FORBIDDEN, DISABLED);
         }
         let notice = Notice {
             origin: Origin::Mcs,

@@ -92,6 +92,8 @@ fn minios_own_names_are_typed_and_old_outer_members_ignored() {
     for (name, event_type) in [
         ("s3:ObjectRemoved:Delete", Deleted),
         ("s3:ObjectRemoved:DeleteMarkerCreated", Deleted),
+        ("s3:ObjectRemoved:DeleteAllVersions", Deleted),
+        ("s3:LifecycleDelMarkerExpiration:Delete", Deleted),
         ("s3:ObjectCreated:PutTagging", Updated),
         ("s3:ObjectCreated:PutRetention", Updated),
         ("s3:ObjectAccessed:Head", Unknown),

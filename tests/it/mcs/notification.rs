@@ -89,6 +89,7 @@ async fn a_test_event_is_heard_and_an_empty_message_is_nobodys() {
             r#"{"Service":"S3","Event":"s3:TestEvent","Time":"2014-10-13T15:57:02.089Z","Bucket":"bucketA"}"#,
             "test_event",
         ),
+        (r#"{"Service":"S3","Event":"TestEvent","Bucket":"bucketA"}"#, "test_event"),
         (r#"{"Records":[{"Event":"s3:TestEvent","Bucket":"bucketA"}]}"#, "test_event"),
         (r#"{"Records":[{"eventName":"s3:TestEvent","s3":{"bucket":{"name":"bucketA"}}}]}"#, "test_event"),
         (r#"{"Records":[]}"#, "dropped"),
@@ -181,6 +182,7 @@ async fn a_switched_off_instance_takes_nothing() {
     ] {
         assert_eq!(post(&stand, &path(), &[], body.as_bytes()).await.status, 403, "{body}");
     }
+    assert_eq!(metric(&stand, "reason=\"disabled\"").await, 4);
 }
 
 /// Beside an instance that is on, the notifications of one that is off were taken for a stranger's: 200, and lost.
@@ -208,6 +210,13 @@ async fn beside_another_a_switched_off_instance_takes_nothing_either() {
     ] {
         assert_eq!(notify(&stand, std::slice::from_ref(&record)).await, status, "{record}");
     }
+    // Its handshake was refused as a stranger's, and the log told to add the pair where it stood already.
+    let mut asked = super::confirmation();
+    asked["TopicArn"] = "mcs2|bucketB|s3:ObjectCreated:*".into();
+    assert_eq!(post(&stand, &path(), &[], asked.to_string().as_bytes()).await.status, 403);
+    assert!(stand.log().contains("the instance of this pair is disabled"), "{}", stand.log());
+    assert!(!stand.log().contains("add this pair"), "{}", stand.log());
+
     let both = [of(Some("mcs2"), "bucketB"), of(Some("mcs2883541269"), "bucketA")];
     assert_eq!(notify(&stand, &both).await, 200, "what somebody accepts is not refused for its neighbour");
 }

@@ -105,6 +105,8 @@ fn notifications_are_told_from_the_rest() {
         (r#"{"Type":"Notification","Records":[{}]}"#, Ok("notification")),
         (r#"{"Type":null,"Records":[{}]}"#, Ok("notification")),
         (r#"{"Service":"S3","Event":"s3:TestEvent","Bucket":"b"}"#, Ok("notification")),
+        // As the list of events of MCS names it, which was refused as no notification.
+        (r#"{"Service":"S3","Event":"TestEvent","Bucket":"b"}"#, Ok("notification")),
         (r#"{"Records":[]}"#, Ok("empty")),
         (r#"{"Records":{}}"#, Err(Refused::NoRecords)),
         (r#"{"Records":null}"#, Err(Refused::NoRecords)),

@@ -98,7 +98,7 @@ async fn a_test_event_is_heard_and_an_empty_message_is_nobodys() {
         assert_eq!(post(&stand, &path(), &[], body.as_bytes()).await.status, 200, "{body}");
         assert_eq!(metric(&stand, &format!("reason=\"{reason}\"")).await, before + 1, "{body}");
     }
-    assert_eq!(metric(&stand, "outcome=\"test_event\"").await, 3);
+    assert_eq!(metric(&stand, "outcome=\"test_event\"").await, 4);
     assert!(stand.rows(&[]).await.is_empty());
 }
 

@@ -140,7 +140,8 @@ fn proven_by(s3http: &S3HttpConfig) -> String {
         Some(S3HttpAuth::Header(name, _)) => format!(" and the header {name}"),
         Some(S3HttpAuth::OpaqueData(_)) => " and opaqueData".to_owned(),
     };
-    format!("{sender}, proven by {secret}{besides}")
+    let rotated = if s3http.old_auth.is_some() { ", the new or the old one" } else { "" };
+    format!("{sender}, proven by {secret}{besides}{rotated}")
 }
 
 /// Which buckets are listed, and when.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::redact;
 use crate::config::settings::SETTINGS;
-use crate::config::{CallbackUrl, Config, Environment, S3HttpAuth};
+use crate::config::{CallbackUrl, Config, Environment};
 use crate::health::{Checked, Status};
 
 /// One check, and the instance that it is about, if it is about one.
@@ -163,15 +163,7 @@ impl Redactor {
             }
             if let Some(s3http) = &instance.s3http {
                 s3http.secrets.iter().for_each(|secret| add(secret.expose()));
-                match &s3http.auth {
-                    Some(
-                        S3HttpAuth::Authorization(of)
-                        | S3HttpAuth::Header(_, of)
-                        | S3HttpAuth::B2Signature(of)
-                        | S3HttpAuth::OpaqueData(of),
-                    ) => add(of.expose()),
-                    None => {}
-                }
+                s3http.auth_secrets().for_each(|secret| add(secret.expose()));
             }
             if let CallbackUrl::Http(url) = &instance.callback {
                 url.query().into_iter().for_each(&mut add);

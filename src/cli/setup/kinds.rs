@@ -143,15 +143,7 @@ fn hide_secrets(report: &mut Report<'_>, config: &SetupConfig) {
             if let Some(S3HttpAuth::OpaqueData(secret)) = &s3http.auth {
                 report.hide_at(".value=", secret.expose());
             }
-            match &s3http.auth {
-                Some(
-                    S3HttpAuth::Authorization(secret)
-                    | S3HttpAuth::Header(_, secret)
-                    | S3HttpAuth::B2Signature(secret)
-                    | S3HttpAuth::OpaqueData(secret),
-                ) => report.hide(secret.expose()),
-                None => {}
-            }
+            s3http.auth_secrets().for_each(|secret| report.hide(secret.expose()));
         }
     }
 }

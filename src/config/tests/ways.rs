@@ -172,6 +172,11 @@ fn a_preset_sets_how_a_store_writes_and_can_be_overruled() {
         "POSTERN_S3HTTP_AUTH",
         "HMAC is checked",
     );
+    refused(
+        &env(&[("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_AUTH", "new token\nold token")]),
+        "POSTERN_S3HTTP_AUTH",
+        "line break",
+    );
     refused(&env(&[("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_PRESET", "gcs")]), "PRESET", "not a choice");
     for name in
         ["POSTERN_S3HTTP_PRESET", "POSTERN_S3HTTP_KEY_CODING", "POSTERN_S3HTTP_SEQUENCER", "POSTERN_S3HTTP_AUTH"]
@@ -186,6 +191,25 @@ fn a_preset_sets_how_a_store_writes_and_can_be_overruled() {
         refused(&env(&[(name, value)]), "POSTERN_S3HTTP_SECRET", name);
     }
     assert!(warns(&good(&env(&[("POSTERN_S3HTTP_SECRET", SECRET)])), "nothing but the secret in the URL"));
+}
+
+#[test]
+fn a_file_may_hold_the_old_token_behind_the_new_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = |text: &str| {
+        let path = folder.path().join("auth");
+        std::fs::write(&path, text).expect("a file");
+        let path = path.to_str().expect("a path").to_owned();
+        env(&[("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_AUTH_FILE", &path)])
+    };
+    let secrets = |map: &Map| {
+        let s3http = instance(map).s3http.clone().expect("s3http");
+        s3http.auth_secrets().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(secrets(&read("new\r\n\n X-Key: old \n")), ["Bearer new", "old"]);
+    assert_eq!(secrets(&read("new\n")), ["Bearer new"]);
+    refused(&read("a\nb\nc"), "POSTERN_S3HTTP_AUTH_FILE", "there are 3 values");
+    refused(&read("new\nBasic hunter2"), "POSTERN_S3HTTP_AUTH_FILE", "neither USER:PASSWORD");
 }
 
 #[test]

@@ -19,6 +19,9 @@ pub struct S3HttpConfig {
     pub secrets: Vec<Secret>,
     /// What else a request must carry (`POSTERN_S3HTTP_AUTH`).
     pub auth: Option<S3HttpAuth>,
+    /// What it may carry instead, during a rotation: some stores take one refusal for the end of an event (`s3-dialects.md` 3.5),
+    /// and none changes its token in the moment in which we do.
+    pub old_auth: Option<S3HttpAuth>,
     /// How the producer writes: the preset's, with what was set besides.
     pub dialect: Dialect,
     /// The producer's word (`POSTERN_S3HTTP_PRESET`), for logs; empty where none is named.
@@ -29,6 +32,11 @@ impl S3HttpConfig {
     /// Whether nothing but a secret that can be guessed speaks for the sender.
     pub fn is_weak(&self) -> bool {
         self.auth.is_none() && self.secrets.iter().any(is_short)
+    }
+
+    /// What is secret in what a request must or may carry.
+    pub fn auth_secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.auth.iter().chain(&self.old_auth).map(S3HttpAuth::secret)
     }
 }
 
@@ -43,6 +51,18 @@ pub enum S3HttpAuth {
     B2Signature(Secret),
     /// The `opaqueData` that every record of a Ceph topic carries (`s3-dialects.md` 2.2).
     OpaqueData(Secret),
+}
+
+impl S3HttpAuth {
+    /// What is secret in it.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::Authorization(secret)
+            | Self::Header(_, secret)
+            | Self::B2Signature(secret)
+            | Self::OpaqueData(secret) => secret,
+        }
+    }
 }
 
 const SECRET: &str = "POSTERN_S3HTTP_SECRET";
@@ -93,7 +113,7 @@ pub(in crate::config) fn s3http(reader: &mut Reader<'_>, warnings: &mut Vec<Stri
         dialect.sequencer = kind;
     }
     // How AUTH reads depends on the preset: one that was refused would make a second, wrong problem.
-    let auth = if preset_refused { None } else { reader.read(AUTH, |text| auth(text, dialect.shape)) };
+    let (auth, old_auth) = if preset_refused { (None, None) } else { auths(reader, dialect.shape) };
     if !reader.values.is_set(SECRET) {
         if let Some(set) = [AUTH, PRESET, KEY_CODING, SEQUENCER].into_iter().find(|name| reader.values.is_set(name)) {
             let label = reader.values.label(set);
@@ -114,7 +134,25 @@ pub(in crate::config) fn s3http(reader: &mut Reader<'_>, warnings: &mut Vec<Stri
             reader.values.label(SECRET)
         ));
     }
-    (!secrets.is_empty()).then_some(S3HttpConfig { secrets, auth, dialect, preset })
+    (!secrets.is_empty()).then_some(S3HttpConfig { secrets, auth, old_auth, dialect, preset })
+}
+
+/// `POSTERN_S3HTTP_AUTH`: one, or two lines in a file (two in a document's list) while it is rotated, the new one first.
+fn auths(reader: &mut Reader<'_>, shape: Shape) -> (Option<S3HttpAuth>, Option<S3HttpAuth>) {
+    let Some(given) = reader.values.get(AUTH) else { return (None, None) };
+    let all: Vec<&str> = if given.lines { given.text.lines().collect() } else { vec![given.text.as_str()] };
+    let all: Vec<&str> = all.into_iter().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if all.len() > 2 {
+        let what = format!("there are {} values", all.len());
+        reader.refuse(AUTH, what, "keep the new one and, during a rotation, the old one, one a line");
+        return (None, None);
+    }
+    let mut read = all.into_iter().map(|text| {
+        let read = auth(text, shape);
+        read.map_err(|(what, advice)| reader.refuse(AUTH, what, advice)).ok()
+    });
+    let (new, old) = (read.next().flatten(), read.next().flatten());
+    (new, old)
 }
 
 /// What a request must carry besides the path. No part of the text is in a failure, save the name of a header.

@@ -1,17 +1,41 @@
 //! Pure: what a request must carry besides the secret of its path (`POSTERN_S3HTTP_AUTH`).
 //!
-//! Everything but Ceph's `opaqueData` is judged before anybody reads the body. Secrets are compared in constant time. A header
+//! Everything but Ceph's `opaqueData` is judged before anybody reads the body as JSON. Secrets are compared in constant time. A header
 //! that stands twice is refused: which of the two a proxy before us looked at, nobody knows.
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use ring::hmac;
 
-use crate::config::S3HttpAuth;
+use super::body;
+use crate::config::{S3HttpAuth, S3HttpConfig};
 use crate::secret::Secret;
 
 /// Where Backblaze B2 puts its proof (`s3-dialects.md` 2.7).
 const B2_SIGNATURE: HeaderName = HeaderName::from_static("x-bz-event-notification-signature");
+
+/// What lets a request in: one gate, or an old one besides while what stores carry is rotated.
+pub struct Gates(Gate, Option<Gate>);
+
+impl Gates {
+    /// The gates of a source.
+    pub fn new(config: &S3HttpConfig) -> Self {
+        Self(Gate::new(config.auth.as_ref()), config.old_auth.as_ref().map(|old| Gate::new(Some(old))))
+    }
+
+    /// Whether a request passes one of the gates, each of which it may pass by itself alone.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing more of the request is looked at.
+    pub fn admit(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+        let Self(new, old) = self;
+        let Err(refused) = new.admit(headers, body) else { return Ok(()) };
+        match old.as_ref().map(|old| old.admit(headers, body)) {
+            None | Some(Err(Refused::Wrong)) => Err(refused),
+            Some(by_old) => by_old,
+        }
+    }
+}
 
 /// What a request must carry, ready to be compared.
 pub enum Gate {
@@ -59,7 +83,7 @@ impl Gate {
         }
     }
 
-    /// Judges everything that can be judged without reading the body as JSON.
+    /// Judges what a request carries.
     ///
     /// # Errors
     /// [`Refused`]: nothing more of the request is looked at.
@@ -81,7 +105,8 @@ impl Gate {
                 .and_then(digest)
                 .is_some_and(|tag| hmac::verify(key, body, &tag).is_ok()),
             Self::Header(name, value) => only(headers, name).is_some_and(|given| value.matches(given.as_bytes())),
-            Self::Open | Self::OpaqueData(_) => true,
+            Self::OpaqueData(secrets) => std::str::from_utf8(body).is_ok_and(|text| body::carries(text, secrets)),
+            Self::Open => true,
         };
         if passes { Ok(()) } else { Err(Refused::Wrong) }
     }

@@ -24,7 +24,7 @@ pub mod body;
 #[cfg(test)]
 mod stores;
 
-use auth::Gate;
+use auth::Gates;
 use body::Verdict;
 
 /// By which way these events came, where no topic is named.
@@ -36,7 +36,7 @@ const MAX_NAME: usize = 512;
 /// `POST /s3/<secret>`: the secret chooses the instance.
 pub struct S3HttpSource {
     config: S3HttpConfig,
-    gate: Gate,
+    gates: Gates,
     instance: [Arc<Instance>; 1],
     desk: Arc<Desk>,
     clock: Arc<dyn Clock>,
@@ -48,9 +48,9 @@ pub struct S3HttpSource {
 impl S3HttpSource {
     /// The source of `instance`; one that is disabled accepts nothing.
     pub fn new(config: S3HttpConfig, instance: Arc<Instance>, desk: Arc<Desk>, clock: Arc<dyn Clock>) -> Self {
-        let gate = Gate::new(config.auth.as_ref());
+        let gates = Gates::new(&config);
         let has_advised = AtomicBool::new(false);
-        Self { config, gate, instance: [instance], desk, clock, confirmations: None, has_advised }
+        Self { config, gates, instance: [instance], desk, clock, confirmations: None, has_advised }
     }
 
     /// Raw delivery begins with a confirmation, which is never raw and comes to the same URL (`s3-dialects.md` 3.3). `sns` checks its
@@ -63,7 +63,7 @@ impl S3HttpSource {
 
     async fn judge(&self, request: Request) -> Answer {
         let refuse = |status, reason| Answer::plain(status, reason);
-        match self.gate.admit(&request.headers, &request.body) {
+        match self.gates.admit(&request.headers, &request.body) {
             Ok(()) => {}
             Err(auth::Refused::Challenge) => {
                 return Answer { challenge: Some("postern"), ..refuse(StatusCode::UNAUTHORIZED, "auth_challenge") };
@@ -77,13 +77,9 @@ impl S3HttpSource {
             Ok(raw) => raw,
             Err(reason) => return refuse(StatusCode::FORBIDDEN, reason),
         };
-        let text = std::str::from_utf8(&request.body);
-        if let Gate::OpaqueData(secrets) = &self.gate
-            && !text.is_ok_and(|text| body::carries(text, secrets))
-        {
-            return refuse(StatusCode::FORBIDDEN, "auth");
-        }
-        let Ok(text) = text else { return refuse(StatusCode::BAD_REQUEST, body::Refused::BadJson.as_str()) };
+        let Ok(text) = std::str::from_utf8(&request.body) else {
+            return refuse(StatusCode::BAD_REQUEST, body::Refused::BadJson.as_str());
+        };
         match body::judge(self.config.dialect.shape, text) {
             Verdict::Empty => refuse(StatusCode::OK, Accepted::Dropped.as_str()),
             Verdict::Refused(body::Refused::Confirmation) => self.confirm(request).await,

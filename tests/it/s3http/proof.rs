@@ -3,7 +3,7 @@
 use postern::simulator::dice::Dice;
 use serde_json::{Value, json};
 
-use super::{SECRET, created, metric, path, post, prepare, send, stand};
+use super::{SECRET, created, metric, path, post, prepare, record, send, stand};
 use crate::attacks::bench::Message;
 use crate::hard_cases::stand::Stand;
 
@@ -141,6 +141,79 @@ async fn during_a_rotation_both_secrets_open_and_a_third_never_did() {
         assert_eq!(post(&stand, target, &[], body.as_bytes()).await.status, status, "{target}");
     }
     assert!(!stand.log().contains("secret-of-the-path"), "{}", stand.log());
+}
+
+/// Made by another program over `{"events":[]}`.
+const NEW_HMAC: &str =
+    "x-bz-event-notification-signature: v1=8db06822365ee5c27d9568f3ebbcebdce600e6a7b113d7dc4539af6c1182c45f";
+const OLD_HMAC: &str =
+    "x-bz-event-notification-signature: v1=e44639bbf489e1ee7cb556c03a92641bda23ca67ed5b3991476523b5188e7030";
+
+/// Only one token was known: a store that was given the new one before the sidecar was, or after, lost what it sent meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn during_a_rotation_the_new_and_the_old_token_are_taken() {
+    let body = created("a").to_string();
+    let ceph = |data: &str| {
+        let mut record = record("ObjectCreated:Put", "images", "a", "AFE8CD6506C2FD36");
+        record["opaqueData"] = data.into();
+        super::body(&[record]).to_string()
+    };
+    // Preset, file, and what is sent: a header line, a body, the answer.
+    type Case<'a> = (&'a str, &'a str, Vec<(&'a str, String, u16)>);
+    let cases: [Case<'_>; 4] = [
+        (
+            "minio",
+            "Bearer new-t0ken\r\nBearer old-t0ken\r\n",
+            vec![
+                ("authorization: Bearer new-t0ken", body.clone(), 200),
+                ("authorization: Bearer old-t0ken", body.clone(), 200),
+                ("authorization: Bearer new-t0ken\r\nauthorization: Bearer old-t0ken", body.clone(), 403),
+                ("authorization: Bearer t0ken", body.clone(), 403),
+                ("x: y", body.clone(), 403),
+            ],
+        ),
+        // To Basic from a header of the operator's own.
+        (
+            "noobaa",
+            "Basic user:new-t0ken\nX-Key: old-t0ken\n",
+            vec![
+                ("authorization: Basic dXNlcjpuZXctdDBrZW4=", body.clone(), 200),
+                ("x-key: old-t0ken", body.clone(), 200),
+                ("x: y", body.clone(), 401),
+                ("x-key: old", body.clone(), 401),
+                ("authorization: Basic dXNlcjpvbGQ=", body.clone(), 403),
+            ],
+        ),
+        (
+            "ceph",
+            "opaqueData=new-t0ken\n\nopaqueData=old-t0ken",
+            vec![("x: y", ceph("new-t0ken"), 200), ("x: y", ceph("old-t0ken"), 200), ("x: y", ceph("other"), 403)],
+        ),
+        (
+            "b2",
+            "new-t0ken\nold-t0ken",
+            vec![
+                (
+                    "x-bz-event-notification-signature: v1=ee1e7c0ae38bb72f4b5b1d34fbf1d17d4e3d2c16f12bb64f8f1bd1f4d8b0c3f0",
+                    r#"{"events":[]}"#.to_owned(),
+                    403,
+                ),
+                (NEW_HMAC, r#"{"events":[]}"#.to_owned(), 200),
+                (OLD_HMAC, r#"{"events":[]}"#.to_owned(), 200),
+            ],
+        ),
+    ];
+    for (preset, lines, sent) in cases {
+        let mut stand = prepare(&[("POSTERN_S3HTTP_PRESET", preset)]).await;
+        let file = stand.file("auth", lines);
+        stand.set("POSTERN_S3HTTP_AUTH_FILE", &file);
+        stand.begin().await;
+        for (line, body, status) in sent {
+            let reply = post(&stand, &path(), &[line], body.as_bytes()).await;
+            assert_eq!(reply.status, status, "{preset}: {line}: {body}");
+        }
+        assert!(!stand.log().contains("t0ken"), "{}", stand.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,11 +39,20 @@ impl Proof {
     /// Why it can be in no header.
     pub fn parse(text: &str, store: Store) -> Result<Self, String> {
         let text = text.trim();
+        // What a shell leaves of `Bearer $TOKEN` without a token: the sidecar refuses it at its start.
+        let is_header = text.ends_with(':') && !text.contains(' ');
+        let is_scheme = ["bearer", "basic", "opaquedata="].iter().any(|part| text.eq_ignore_ascii_case(part));
+        if text.is_empty() || store != Store::B2 && (is_header || is_scheme) {
+            return Err("--auth: there is no value in it; use one of the forms of POSTERN_S3HTTP_AUTH".to_owned());
+        }
         if store == Store::B2 {
             return Ok(Self::B2(text.to_owned()));
         }
         if let Some(value) = text.strip_prefix("opaqueData=") {
-            return Ok(Self::OpaqueData(value.to_owned()));
+            return match store {
+                Store::EventBridge => Err("--auth: EventBridge sends no opaqueData; use Basic or a header".to_owned()),
+                _ => Ok(Self::OpaqueData(value.to_owned())),
+            };
         }
         let (name, value) = match text.split_once(' ') {
             None => (AUTHORIZATION, format!("Bearer {text}")),

@@ -1,7 +1,7 @@
 //! Stores that push bare S3 records, or their own JSON, over HTTP: how each of them writes (`s3-dialects.md` 1.5, 2 and 3.5).
 
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RANGE, USER_AGENT};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
@@ -26,6 +26,8 @@ pub enum Store {
     Noobaa,
     /// RustFS.
     Rustfs,
+    /// Amazon SNS with raw message delivery: S3's own records, and nothing signed.
+    SnsRaw,
     /// versitygw.
     Versitygw,
 }
@@ -64,6 +66,7 @@ impl Store {
         match self {
             Self::B2 => b2(change, dice),
             Self::EventBridge => eventbridge(change, dice),
+            Self::SnsRaw => amazon(change, dice),
             _ => self.s3_record(change, dice),
         }
     }
@@ -83,7 +86,7 @@ impl Store {
             Self::Rustfs => ("2.1", "rustfs:s3"),
             Self::Ceph => ("2.2", "ceph:s3"),
             Self::Noobaa => ("2.3", "noobaa:s3"),
-            Self::Versitygw | Self::B2 | Self::EventBridge => ("2.2", "aws:s3"),
+            Self::B2 | Self::EventBridge | Self::SnsRaw | Self::Versitygw => ("2.2", "aws:s3"),
         };
         let mut record = json!({
             "eventVersion": version,
@@ -130,7 +133,7 @@ impl Store {
             // Nobody knows how MCS codes keys; as it imitates Amazon in everything else, so here.
             Self::Mcs => records::encode_key(key),
             Self::Minio | Self::Rustfs => form_urlencoded::byte_serialize(key.as_bytes()).collect(),
-            Self::B2 | Self::Ceph | Self::EventBridge | Self::Noobaa | Self::Versitygw => key.to_owned(),
+            Self::B2 | Self::Ceph | Self::EventBridge | Self::Noobaa | Self::SnsRaw | Self::Versitygw => key.to_owned(),
         }
     }
 
@@ -144,7 +147,7 @@ impl Store {
             Self::Ceph => format!("{:08X}{:08X}", swapped(millis / 1000), swapped(nanos)).into(),
             Self::Noobaa => format!("{millis:X}").into(),
             Self::Versitygw => format!("{:X}", u64::from(change.order) + 1).into(),
-            Self::B2 | Self::EventBridge => Value::Null,
+            Self::B2 | Self::EventBridge | Self::SnsRaw => Value::Null,
         }
     }
 
@@ -168,7 +171,9 @@ impl Store {
                 json!({"EventName": of("/eventName"), "Key": format!("{bucket}/{first_key}"), "Records": records})
                     .to_string()
             }
-            Self::Ceph | Self::Mcs | Self::Noobaa | Self::Versitygw => json!({"Records": records}).to_string(),
+            Self::Ceph | Self::Mcs | Self::Noobaa | Self::SnsRaw | Self::Versitygw => {
+                json!({"Records": records}).to_string()
+            }
         }
     }
 
@@ -177,6 +182,7 @@ impl Store {
         let mut headers = HeaderMap::new();
         let content_type = match self {
             Self::Noobaa => None,
+            Self::SnsRaw => Some("text/plain; charset=UTF-8"),
             Self::Versitygw | Self::EventBridge => Some("application/json; charset=utf-8"),
             Self::B2 | Self::Ceph | Self::Mcs | Self::Minio | Self::Rustfs => Some("application/json"),
         };
@@ -186,14 +192,28 @@ impl Store {
         match self {
             Self::EventBridge => {
                 headers.insert(USER_AGENT, HeaderValue::from_static("Amazon/EventBridge/ApiDestinations"));
+                headers.insert(RANGE, HeaderValue::from_static("bytes=0-1048575"));
             }
             Self::Mcs => {
                 headers.insert("x-amz-sns-message-type", HeaderValue::from_static("Notification"));
+            }
+            Self::SnsRaw => {
+                headers.insert(USER_AGENT, HeaderValue::from_static("Amazon Simple Notification Service Agent"));
+                headers.insert("x-amz-sns-message-type", HeaderValue::from_static("Notification"));
+                headers.insert("x-amz-sns-rawdelivery", HeaderValue::from_static("true"));
             }
             _ => {}
         }
         headers
     }
+}
+
+/// The region that Amazon's stores are in here.
+const REGION: &str = "us-east-1";
+
+fn amazon(change: &Change<'_>, dice: &mut Dice) -> Value {
+    let Change { event, bucket, key, time, order, .. } = *change;
+    records::record(&records::Change { event, bucket, key, region: REGION, time, order }, dice)
 }
 
 fn b2(change: &Change<'_>, dice: &mut Dice) -> Value {
@@ -214,7 +234,7 @@ fn eventbridge(change: &Change<'_>, dice: &mut Dice) -> Value {
     let sequencer = records::sequencer(change.time, change.order).to_ascii_lowercase();
     let mut event = json!({
         "version": "0", "id": dice.uuid(), "detail-type": "Object Created", "source": "aws.s3", "account": "111122223333",
-        "time": change.time.to_iso_seconds(), "region": "us-east-1",
+        "time": change.time.to_iso_seconds(), "region": REGION,
         "resources": [format!("arn:aws:s3:::{}", change.bucket)],
         "detail": {"version": "0", "bucket": {"name": change.bucket},
             "object": {"key": change.key, "sequencer": sequencer},
@@ -278,6 +298,9 @@ mod tests {
             (Some("ObjectCreated:Put"), Some("iamopaque"))
         );
         assert_eq!(of(Store::Minio)["eventName"], "s3:ObjectCreated:Put");
+        assert_eq!(of(Store::SnsRaw)["eventName"], "ObjectCreated:Put");
+        assert_eq!(of(Store::SnsRaw)["s3"]["object"]["key"], "a+b/c%2Bd");
+        assert_eq!(Store::SnsRaw.headers()["x-amz-sns-rawdelivery"], "true");
         assert_eq!(of(Store::Versitygw)["userIdentity"]["PrincipalId"], "mcs1");
     }
 }

@@ -96,6 +96,7 @@ async fn every_bare_dialect_arrives_once_and_its_forgeries_never() {
         ("versitygw", ""),
         ("b2", "super-secret-signing-key-from-b2"),
         ("eventbridge", "X-Api-Key: a key of an API destination"),
+        ("sns-raw", ""),
     ] {
         let mut stand = Stand::prepare_without_sns(&[
             ("POSTERN_S3HTTP_SECRET", SECRET),
@@ -143,6 +144,10 @@ fn what_does_not_go_together_is_said_before_anything_is_sent() {
         (&["--dialect", "eventbridge", "--records", "2"], "--records"),
         (&["--dialect", "ceph", "--event", "ObjectTagging:Put"], "ObjectCreated:Put"),
         (&["--dialect", "minio", "--confirm"], "--confirm"),
+        (&["--dialect", "b2", "--auth", " "], "no value"),
+        (&["--dialect", "minio", "--auth", "Bearer "], "no value"),
+        (&["--dialect", "ceph", "--auth", "opaqueData="], "no value"),
+        (&["--dialect", "eventbridge", "--auth", "opaqueData=x"], "opaqueData"),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["simulate", "--target", "http://127.0.0.1:9/s3/x", "--wait", "0s"])

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     pub target: TargetUrl,
 
-    /// The topic that is published to; the sidecar must accept it
+    /// The topic that is published to, with sns and sns-raw; the sidecar must accept it
     #[arg(long, value_name = "ARN", default_value = "arn:aws:sns:us-east-1:123456789012:postern-demo")]
     pub topic: String,
 
@@ -112,7 +112,7 @@ pub struct Args {
     pub allow_remote: bool,
 
     /// Who speaks; mcs begins with its handshake and checks the answer
-    #[arg(long, default_value = "sns", value_parser = ["sns", "mcs", "minio", "rustfs", "ceph", "noobaa", "versitygw", "b2", "eventbridge"])]
+    #[arg(long, default_value = "sns", value_parser = ["sns", "mcs", "minio", "rustfs", "ceph", "noobaa", "versitygw", "b2", "eventbridge", "sns-raw"])]
     pub dialect: String,
 
     /// What a store that is not sns or mcs sends to be believed, as in POSTERN_S3HTTP_AUTH; with b2 the signing secret

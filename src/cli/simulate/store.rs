@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use serde_json::json;
 use url::Url;
 
@@ -20,6 +21,8 @@ use crate::simulator::wire::Connection;
 pub(super) struct Speaker {
     pub(super) store: Store,
     proof: Proof,
+    /// What a raw delivery of SNS says it was published to.
+    topic: HeaderValue,
 }
 
 /// What somebody can send who knows the URL and nothing else.
@@ -63,6 +66,7 @@ impl Speaker {
             "minio" => Store::Minio,
             "noobaa" => Store::Noobaa,
             "rustfs" => Store::Rustfs,
+            "sns-raw" => Store::SnsRaw,
             "versitygw" => Store::Versitygw,
             _ => return Ok(None),
         };
@@ -86,7 +90,8 @@ impl Speaker {
             (Some(text), _) => Proof::parse(text, store)?,
             (None, _) => Proof::None,
         };
-        Ok(Some(Self { store, proof }))
+        let topic = HeaderValue::from_str(&args.topic).map_err(|_| "--topic: no header can carry it".to_owned())?;
+        Ok(Some(Self { store, proof, topic }))
     }
 
     /// What the sidecar must be told.
@@ -98,8 +103,13 @@ impl Speaker {
         }
         let secret = args.target.url.path().strip_prefix("/s3/").unwrap_or("<the last part of the target's path>");
         let auth = if self.proof == Proof::None { "" } else { "  POSTERN_S3HTTP_AUTH=<as --auth>\n" };
+        // An instance is called after its topic; without one it is given a name.
+        let name = match self.store {
+            Store::SnsRaw => format!("EVENT_SNS_TOPIC_ARN={}", args.topic),
+            _ => format!("POSTERN_INSTANCE_NAME={}", args.bucket),
+        };
         format!(
-            "  POSTERN_S3HTTP_SECRET={secret}\n  POSTERN_S3HTTP_PRESET={}\n{auth}  POSTERN_BUCKETS={}\n",
+            "  POSTERN_S3HTTP_SECRET={secret}\n  POSTERN_S3HTTP_PRESET={}\n{auth}  POSTERN_BUCKETS={}\n  {name}\n",
             args.dialect, args.bucket
         )
     }
@@ -118,7 +128,8 @@ impl Speaker {
             }
             // Any answer will do (`s3-dialects.md` 2.4).
             Store::Noobaa => Retry { after: |status| status.is_none(), delay: Duration::from_secs(1), tries: 5 },
-            Store::Versitygw => Retry::NEVER,
+            // SNS waits twenty seconds, three times.
+            Store::SnsRaw | Store::Versitygw => Retry::NEVER,
         }
     }
 
@@ -164,6 +175,12 @@ impl Speaker {
             .collect();
         let body = self.store.body(&records, changes.first().map_or("", |change| change.key));
         let mut headers = self.store.headers();
+        if self.store == Store::SnsRaw {
+            headers.insert("x-amz-sns-topic-arn", self.topic.clone());
+            if let Ok(id) = HeaderValue::from_str(&dice.uuid()) {
+                headers.insert("x-amz-sns-message-id", id);
+            }
+        }
         proof.put(&mut headers, &body);
         (headers, body)
     }
@@ -192,6 +209,8 @@ impl Speaker {
                     "SubscribeURL": "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription",
                     "SigningCertURL": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"});
                 let mut headers = self.store.headers();
+                // A confirmation is never raw.
+                headers.remove("x-amz-sns-rawdelivery");
                 let body = body.to_string();
                 self.proof.put(&mut headers, &body);
                 (headers, body)

@@ -228,8 +228,8 @@ fn build(
             reader.refuse(name_setting(values), what, advice);
             None
         }
-        // What would have named it was refused already.
-        None if reader.problems.len() > before || NAMING.iter().any(|name| values.is_set(name)) => None,
+        // What would have named it was refused already, or nothing comes in that could tell what to call it.
+        None if (push.is_none() && listing.is_none()) || NAMING.iter().any(|name| values.is_set(name)) => None,
         None => {
             reader.refuse(
                 name_setting(values),

@@ -51,6 +51,21 @@ fn an_instance_needs_one_way_in_and_any_will_do() {
     assert!(instance(&both).buckets.is_empty(), "the MCS bucket narrows nothing that comes from SNS");
 }
 
+/// The name was asked for only when all else was right: with the next start.
+#[test]
+fn a_missing_name_is_said_beside_what_else_is_wrong() {
+    let mut map = waiting(&[("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_SEQUENCER", "lamport")]);
+    map.remove("EVENT_NOTIFICATION_CALLBACK_URL");
+    map.remove("event.notification.callback.url");
+    let problems = bad(&map);
+    let names: Vec<&str> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["POSTERN_INSTANCE_NAME", "POSTERN_S3HTTP_SEQUENCER", "event.notification.callback.url"],
+        "{problems:?}"
+    );
+}
+
 #[test]
 fn what_else_is_wrong_is_said_where_nothing_comes_in() {
     let problems = bad(&waiting(&[("POSTERN_S3HTTP_PRESET", "mino"), ("event.notification.enabled", "false")]));

@@ -207,7 +207,9 @@ pub(super) fn secret_routes(
         }
         let endpoints = config.mcs.iter().filter(|other| path_of(other) == path).cloned().collect();
         let source = McsSource::new(endpoints, &config.instances, Arc::clone(desk), Arc::clone(clock));
-        routes.push((Secret::new(path), Arc::new(source)));
+        let source: Arc<dyn Source> = Arc::new(source);
+        routes.extend(endpoint.whole.clone().map(|whole| (whole, Arc::clone(&source))));
+        routes.push((Secret::new(path), source));
     }
     for instance in &config.instances {
         let Some(s3http) = &instance.s3http else { continue };

@@ -152,6 +152,7 @@ impl Redactor {
         for endpoint in &config.mcs {
             add(endpoint.url.expose());
             add(endpoint.target.expose());
+            endpoint.whole.iter().for_each(|whole| add(whole.expose()));
         }
         for instance in &config.instances {
             instance.signature_keys.iter().for_each(|key| add(key.expose()));

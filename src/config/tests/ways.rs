@@ -96,6 +96,11 @@ fn the_url_of_mcs_is_kept_byte_for_byte() {
     };
     let (made, _) = endpoints(&[("POSTERN_MCS_SECRET", SECRET), PUBLIC]);
     assert_eq!(made, [(format!("https://Events.Example.com:443/mcs/{SECRET}"), format!("/mcs/{SECRET}"))]);
+    let behind =
+        [("POSTERN_MCS_SECRET", SECRET), ("POSTERN_PUBLIC_URL", "https://h/postern/"), ("POSTERN_MCS_TOPICS", MCS)];
+    let behind = good(&waiting(&behind));
+    assert_eq!(behind.mcs[0].url.expose(), format!("https://h/postern/mcs/{SECRET}"));
+    assert_eq!(behind.mcs[0].whole.as_ref().map(Secret::expose), Some(&*format!("/postern/mcs/{SECRET}")));
     let (told, warnings) = endpoints(&[("POSTERN_MCS_URL", "http://test.com")]);
     assert_eq!(told, [("http://test.com".to_owned(), "/".to_owned())]);
     assert!(warnings.iter().any(|warning| warning.contains("holds no secret")), "{warnings:?}");

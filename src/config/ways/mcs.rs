@@ -14,6 +14,8 @@ pub struct McsEndpoint {
     pub url: Secret,
     /// Path and query of it as they come in a request line, such as `/mcs/<secret>`; `/` where the URL has none.
     pub target: Secret,
+    /// The path of the URL where `target` is not that: a public URL has a path, which what leads to us may remove or hand on.
+    pub whole: Option<Secret>,
     /// Whether somebody could guess the URL, or read it on the way: nothing in it is a secret, or a short one, or it is plain HTTP.
     pub weak: bool,
 }
@@ -118,7 +120,7 @@ fn told(reader: &mut Reader<'_>, secrets: &[Secret], warnings: &mut Vec<String>)
                     );
                 }
                 let weak = !holds_a_secret(&target, secrets) || is_weak(text, secrets);
-                endpoints.push(McsEndpoint { url: Secret::new(text), target: Secret::new(target), weak });
+                endpoints.push(McsEndpoint { url: Secret::new(text), target: Secret::new(target), whole: None, weak });
             }
             Err((what, advice)) => reader.refuse(URL, what, advice),
         }
@@ -142,10 +144,12 @@ fn made(reader: &mut Reader<'_>, secrets: &[Secret]) -> Vec<McsEndpoint> {
         reader.refuse(PUBLIC_URL, "has a query, to which no path can be added", "remove what begins at ?");
     }
     let base = public_url.trim_end_matches('/');
-    let endpoint = |secret: &Secret| McsEndpoint {
-        url: Secret::new(format!("{base}/mcs/{}", secret.expose())),
-        target: Secret::new(format!("/mcs/{}", secret.expose())),
-        weak: is_weak(base, std::slice::from_ref(secret)),
+    let endpoint = |secret: &Secret| {
+        let url = format!("{base}/mcs/{}", secret.expose());
+        let path = format!("/mcs/{}", secret.expose());
+        let whole = target(&url).ok().filter(|whole| *whole != path).map(Secret::new);
+        let weak = is_weak(base, std::slice::from_ref(secret));
+        McsEndpoint { url: Secret::new(url), target: Secret::new(path), whole, weak }
     };
     secrets.iter().map(endpoint).collect()
 }

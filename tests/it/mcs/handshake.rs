@@ -180,6 +180,20 @@ async fn a_whole_url_without_a_path_is_the_one_that_was_configured() {
     }
 }
 
+/// Hard case 14: the path of the URL is routed, also where the public URL has one that nobody removes on the way.
+#[tokio::test]
+async fn the_path_of_a_public_url_is_known_whole_and_without_its_beginning() {
+    let stand = stand(&[("POSTERN_PUBLIC_URL", "https://hooks.example.com/events/in/")]).await;
+    let expected = signed(&stand, &path(), &[], &confirmation()).await;
+    let whole = format!("/events/in{}", path());
+    assert_eq!(signed(&stand, &whole, &[], &confirmation()).await, expected);
+    for wrong in [format!("/events{}", path()), format!("{whole}/"), format!("/in{}", path())] {
+        let reply = post(&stand, &wrong, &[], confirmation().to_string().as_bytes()).await;
+        assert_eq!(reply.status, 404, "{wrong}");
+    }
+    assert!(!stand.log().contains(SECRET), "{}", stand.log());
+}
+
 #[tokio::test]
 async fn two_secrets_open_during_a_rotation_and_each_signs_its_own_url() {
     let mut stand = prepare(&[("POSTERN_MCS_SECRET", "")]).await;

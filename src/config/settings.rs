@@ -192,6 +192,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "the `project|bucket` pairs whose MCS S3 webhooks are accepted, comma-separated; empty: none",
     )),
+    plain(
+        "POSTERN_MCS_KEY_CODING",
+        "form",
+        "how MCS S3 writes keys, which no page of it says: `form` as Amazon does, `percent` or `raw`",
+    ),
     secret(
         "POSTERN_MCS_URL",
         "the webhook's URL byte for byte as in the bucket's configuration; without it the public URL and `/mcs/<secret>`. Its file may hold two, one a line",

@@ -101,6 +101,11 @@ fn the_url_of_mcs_is_kept_byte_for_byte() {
     let behind = good(&waiting(&behind));
     assert_eq!(behind.mcs[0].url.expose(), format!("https://h/postern/mcs/{SECRET}"));
     assert_eq!(behind.mcs[0].whole.as_ref().map(Secret::expose), Some(&*format!("/postern/mcs/{SECRET}")));
+    let coded =
+        [("POSTERN_MCS_TOPICS", MCS), ("POSTERN_MCS_URL", "http://test.com"), ("POSTERN_MCS_KEY_CODING", "RAW")];
+    assert_eq!(good(&waiting(&coded)).mcs[0].key_coding, KeyCoding::Raw);
+    refused(&env(&[("POSTERN_MCS_KEY_CODING", "utf-8")]), "POSTERN_MCS_KEY_CODING", "form, percent, raw");
+    assert!(warns(&good(&env(&[("POSTERN_MCS_KEY_CODING", "raw")])), "POSTERN_MCS_KEY_CODING has no effect"));
     let (told, warnings) = endpoints(&[("POSTERN_MCS_URL", "http://test.com")]);
     assert_eq!(told, [("http://test.com".to_owned(), "/".to_owned())]);
     assert!(warnings.iter().any(|warning| warning.contains("holds no secret")), "{warnings:?}");

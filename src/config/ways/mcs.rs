@@ -1,10 +1,11 @@
 //! MCS S3 webhooks: which buckets' are accepted, and at which URLs they arrive (`s3-dialects.md` 1, hard case 14).
 
-use super::{is_short, secrets};
+use super::{CODINGS, is_short, secrets};
 use crate::config::callback::http_url;
 use crate::config::problem::quote;
-use crate::config::text::{Wrong, list, wrong};
+use crate::config::text::{Wrong, choice, list, wrong};
 use crate::config::values::Reader;
+use crate::record::{Dialect, KeyCoding};
 use crate::secret::Secret;
 
 /// One URL at which MCS S3 webhooks arrive. Both parts hold the secret.
@@ -16,6 +17,8 @@ pub struct McsEndpoint {
     pub target: Secret,
     /// The path of the URL where `target` is not that: a public URL has a path, which what leads to us may remove or hand on.
     pub whole: Option<Secret>,
+    /// How keys are written in what arrives there (`POSTERN_MCS_KEY_CODING`): no page of MCS says it.
+    pub key_coding: KeyCoding,
     /// Whether somebody could guess the URL, or read it on the way: nothing in it is a secret, or a short one, or it is plain HTTP.
     pub weak: bool,
 }
@@ -32,6 +35,7 @@ pub struct McsTopic {
 const TOPICS: &str = "POSTERN_MCS_TOPICS";
 const SECRET: &str = "POSTERN_MCS_SECRET";
 const URL: &str = "POSTERN_MCS_URL";
+const KEY_CODING: &str = "POSTERN_MCS_KEY_CODING";
 const PUBLIC_URL: &str = "POSTERN_PUBLIC_URL";
 /// As long as the URL of a callback may be.
 const MAX_URL: usize = 2048;
@@ -86,7 +90,13 @@ pub(in crate::config) fn endpoints(
         ),
         (Some(_), Some(_)) | (None, None) => {}
     }
-    let endpoints = if reader.values.is_set(URL) { told(reader, &secrets, warnings) } else { made(reader, &secrets) };
+    let coding = reader.read(KEY_CODING, |text| choice(text, &CODINGS)).unwrap_or(Dialect::MCS.key_coding);
+    if set.is_none() {
+        warnings.extend(reader.values.idle(&[KEY_CODING], "no MCS S3 webhook is accepted"));
+    }
+    let mut endpoints =
+        if reader.values.is_set(URL) { told(reader, &secrets, warnings) } else { made(reader, &secrets) };
+    endpoints.iter_mut().for_each(|endpoint| endpoint.key_coding = coding);
     if endpoints.iter().any(|endpoint| is_weak(endpoint.url.expose(), &[])) {
         warnings
             .push("MCS S3 webhooks come over plain HTTP: their secret and events can be read on the way".to_owned());
@@ -120,7 +130,13 @@ fn told(reader: &mut Reader<'_>, secrets: &[Secret], warnings: &mut Vec<String>)
                     );
                 }
                 let weak = !holds_a_secret(&target, secrets) || is_weak(text, secrets);
-                endpoints.push(McsEndpoint { url: Secret::new(text), target: Secret::new(target), whole: None, weak });
+                endpoints.push(McsEndpoint {
+                    url: Secret::new(text),
+                    target: Secret::new(target),
+                    whole: None,
+                    key_coding: Dialect::MCS.key_coding,
+                    weak,
+                });
             }
             Err((what, advice)) => reader.refuse(URL, what, advice),
         }
@@ -149,7 +165,8 @@ fn made(reader: &mut Reader<'_>, secrets: &[Secret]) -> Vec<McsEndpoint> {
         let path = format!("/mcs/{}", secret.expose());
         let whole = target(&url).ok().filter(|whole| *whole != path).map(Secret::new);
         let weak = is_weak(base, std::slice::from_ref(secret));
-        McsEndpoint { url: Secret::new(url), target: Secret::new(path), whole, weak }
+        let key_coding = Dialect::MCS.key_coding;
+        McsEndpoint { url: Secret::new(url), target: Secret::new(path), whole, key_coding, weak }
     };
     secrets.iter().map(endpoint).collect()
 }

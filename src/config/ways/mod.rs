@@ -6,8 +6,6 @@ mod poller;
 mod s3http;
 mod sqs;
 
-use crate::secret::Secret;
-
 pub(super) use listing::{Asked, listing, remember_for};
 pub use listing::{ListingConfig, ListingKind};
 pub use mcs::{McsEndpoint, McsTopic};
@@ -18,6 +16,12 @@ pub use sqs::SqsConfig;
 pub(super) use sqs::sqs;
 
 use super::values::Reader;
+use crate::record::KeyCoding;
+use crate::secret::Secret;
+
+/// How a producer may write keys.
+const CODINGS: [(&str, KeyCoding); 3] =
+    [("form", KeyCoding::Form), ("percent", KeyCoding::Percent), ("raw", KeyCoding::Raw)];
 
 /// Below this a secret can be guessed by trying.
 const MIN_SECRET: usize = 16;

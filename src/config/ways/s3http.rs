@@ -4,12 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
-use super::{is_short, secrets};
+use super::{CODINGS, is_short, secrets};
 use crate::config::callback::is_framing;
 use crate::config::problem::quote;
 use crate::config::text::{Wrong, choice, wrong};
 use crate::config::values::Reader;
-use crate::record::{Dialect, KeyCoding, SequencerKind, Shape};
+use crate::record::{Dialect, SequencerKind, Shape};
 use crate::secret::Secret;
 
 /// How bare S3 records reach an instance, and what they prove themselves by.
@@ -88,9 +88,6 @@ const PRESETS: [(&str, Dialect); 11] = [
     ("sns-raw", Dialect::AWS),
     ("versitygw", Dialect::VERSITYGW),
 ];
-
-const CODINGS: [(&str, KeyCoding); 3] =
-    [("form", KeyCoding::Form), ("percent", KeyCoding::Percent), ("raw", KeyCoding::Raw)];
 
 const SEQUENCERS: [(&str, SequencerKind); 4] = [
     ("aws", SequencerKind::Aws),

@@ -85,7 +85,7 @@ impl McsSource {
         }
         match message::read(&request.body) {
             Ok(Message::Handshake(handshake)) => self.handshake(&handshake, &request, endpoint),
-            Ok(Message::Notification(text)) => self.notification(text).await,
+            Ok(Message::Notification(text)) => self.notification(text, endpoint).await,
             Ok(Message::Empty) => Answer::plain(StatusCode::OK, Accepted::Dropped.as_str()),
             Err(refused) => {
                 let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -147,13 +147,13 @@ impl McsSource {
         }
     }
 
-    async fn notification(&self, text: &str) -> Answer {
+    async fn notification(&self, text: &str, endpoint: &McsEndpoint) -> Answer {
         if self.is_for_switched_off(text) {
             return Answer::plain(StatusCode::FORBIDDEN, DISABLED);
         }
         let notice = Notice {
             origin: Origin::Mcs,
-            dialect: Dialect::MCS,
+            dialect: Dialect { key_coding: endpoint.key_coding, ..Dialect::MCS },
             topic: ROUTE,
             topic_region: None,
             message_id: None,

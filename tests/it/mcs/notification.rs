@@ -221,6 +221,16 @@ async fn beside_another_a_switched_off_instance_takes_nothing_either() {
     assert_eq!(notify(&stand, &both).await, 200, "what somebody accepts is not refused for its neighbour");
 }
 
+/// How MCS codes keys is documented nowhere (`s3-dialects.md` 1.6), and there was no way to say it once it is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_coding_of_keys_can_be_told() {
+    for (coding, expected) in [("", "a b/ü%"), ("percent", "a+b/ü%"), ("raw", "a+b%2F%C3%BC%25")] {
+        let stand = stand(&[("POSTERN_MCS_KEY_CODING", coding)]).await;
+        assert_eq!(notify(&stand, &[record("s3:ObjectCreated:Put", "a+b%2F%C3%BC%25", 1_577_453_615)]).await, 200);
+        stand.delivered(&[expected]).await;
+    }
+}
+
 /// Hard case 2 with seconds for an order: an older one is superseded, one of the same second is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_older_by_its_sequencer_is_superseded_and_the_same_second_is_a_tie() {

@@ -20,29 +20,25 @@ fn main() {
 }
 
 #[cfg(feature = "aws")]
+#[path = "../tests/it/support/drain.rs"]
+mod stand;
+
+#[cfg(feature = "aws")]
 mod drain {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use postern::aws::Aws;
-    use postern::clock::{Clock, ClockSkew, SystemClock};
-    use postern::config::{self, ChainPolicy, Format, NonS3, Ordering, QueueConfig};
-    use postern::health::Health;
-    use postern::queue::{Pending, Queue as _, embedded};
+    use postern::clock::{Clock as _, SystemClock};
+    use postern::config::{Ordering, QueueConfig};
+    use postern::queue::{Queue as _, embedded};
     use postern::shutdown::{self, Phase};
-    use postern::simulator::authority::{Authority, Leaf};
     use postern::simulator::dice::Dice;
     use postern::simulator::sns::records;
     use postern::simulator::sqs::{Options, Queue};
-    use postern::sources::intake::Desk;
-    use postern::sources::sns::certs::{self, CertificateStore, Fetch, FetchError, Fetched};
-    use postern::sources::sns::chain::Trust;
-    use postern::sources::sns::verifier::Verifier;
-    use postern::sources::sns::verify::Policy;
     use postern::sources::sqs;
     use postern::telemetry::metrics::Metrics;
-    use url::Url;
+
+    use super::stand;
 
     pub(super) async fn measure(consumers: usize, messages: u32) {
         let queue = Queue::start(Options::default()).await.expect("a queue");
@@ -59,7 +55,8 @@ mod drain {
             queue.send(records::message(&[records::record(&change, &mut dice)]));
         }
         let dir = tempfile::Builder::new().prefix("sqs-bench").tempdir_in(".").expect("a directory");
-        let (setup, store) = setup(&queue, consumers, dir.path());
+        let (store, wanted) = (open(dir.path()), consumers.to_string());
+        let setup = stand::setup(&queue, Arc::clone(&store) as Arc<_>, &[("POSTERN_SQS_CONSUMERS", wanted.as_str())]);
         let (conductor, shutdown) = shutdown::channel();
         let (cpu, begun) = (cpu_seconds(), Instant::now());
         let running = tokio::spawn(sqs::run(setup, shutdown));
@@ -83,84 +80,15 @@ mod drain {
         );
     }
 
-    fn setup(queue: &Queue, consumers: usize, dir: &std::path::Path) -> (sqs::Setup, Arc<embedded::Embedded>) {
-        let url = queue.url().to_string();
-        let consumers = consumers.to_string();
-        let settings = [
-            ("POSTERN_TLS", "off"),
-            ("POSTERN_INSTANCE_NAME", "bench"),
-            ("EVENT_NOTIFICATION_CALLBACK_URL", "http://localhost/"),
-            ("FILEMANAGEMENT_PROVIDER_ACCESS_KEY", "test"),
-            ("FILEMANAGEMENT_PROVIDER_SECRET_KEY", "test"),
-            ("POSTERN_SQS_QUEUE_URL", url.as_str()),
-            ("POSTERN_SQS_CONSUMERS", consumers.as_str()),
-        ];
-        let env: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let config = config::load(&env).expect("a configuration");
-        let instance = Arc::clone(&config.instances[0]);
-        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    fn open(dir: &std::path::Path) -> Arc<embedded::Embedded> {
         let bounds = QueueConfig {
             max_bytes: 4 << 30,
             dead_max_bytes: 1 << 30,
             dedupe_for: Duration::from_secs(86_400),
             ordering: Ordering::Key,
         };
-        let names = [Arc::clone(&instance.name)];
-        let store = embedded::open(dir, &bounds, &names, Arc::clone(&clock), metrics.clone()).expect("a store");
-        let store = Arc::new(store);
-        let health = Arc::new(Health::default());
-        let setup = sqs::Setup {
-            config: instance.sqs.clone().expect("a queue"),
-            aws: Arc::new(Aws::new(&instance, None, &[]).expect("no authorities")),
-            verifier: Arc::new(verifier(&clock, &health, &metrics)),
-            sns_endpoint: None,
-            desk: Arc::new(Desk::new(
-                Arc::clone(&store) as Arc<_>,
-                metrics.clone(),
-                NonS3::SetAside,
-                Format::CloudElements,
-            )),
-            instance,
-            clock,
-            metrics,
-            health,
-        };
-        (setup, store)
-    }
-
-    struct Nobody;
-
-    impl Fetch for Nobody {
-        fn get<'a>(&'a self, _: &'a Url, _: usize, _: Duration) -> Pending<'a, Result<Fetched, FetchError>> {
-            Box::pin(async { Ok(Fetched { status: 404, body: Vec::new(), date: None }) })
-        }
-    }
-
-    /// One that is never asked: what is drained is not signed.
-    fn verifier(clock: &Arc<dyn Clock>, health: &Arc<Health>, metrics: &Metrics) -> Verifier {
-        let leaf = Leaf::named("sns.amazonaws.com", clock.now().to_utc());
-        let authority = Authority::new(&leaf).expect("an authority");
-        let skew = Arc::new(ClockSkew::default());
-        let certificates = CertificateStore::open(certs::Setup {
-            fetch: Arc::new(Nobody),
-            trust: Trust::from_pem(authority.root_pem().as_bytes()).expect("an anchor"),
-            chain: ChainPolicy::Enforce,
-            data_dir: None,
-            issuers: Vec::new(),
-            clock: Arc::clone(clock),
-            skew: Arc::clone(&skew),
-            health: Arc::clone(health),
-            metrics: metrics.clone(),
-        });
-        let policy = Policy {
-            topics: Default::default(),
-            min_signature_version: 1,
-            max_age: Duration::from_secs(5400),
-            chain: ChainPolicy::Enforce,
-            endpoint: None,
-        };
-        Verifier::new(policy, certificates, Arc::clone(clock), skew)
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        Arc::new(embedded::open(dir, &bounds, &["drained".into()], Arc::new(SystemClock), metrics).expect("a store"))
     }
 
     /// CPU time of this process: user and system, in hundredths of a second.

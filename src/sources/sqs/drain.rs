@@ -222,6 +222,7 @@ impl Drain {
                     return Err(back(&self.too_large));
                 }
                 Some(Verdict::Refused(error)) => {
+                    waits.get_or_insert_with(|| Waits::begin(self));
                     self.store_refuses(&error);
                     refusals += 1;
                     let pause = pace::backoff(refusals, random());
@@ -230,7 +231,6 @@ impl Drain {
                         self.store_takes.send_replace(true);
                         return Err(pace::hidden_for(3, random()));
                     }
-                    waits.get_or_insert_with(|| Waits::begin(&self.waiting));
                     tokio::select! {
                         biased;
                         // A replica may have room.
@@ -356,19 +356,22 @@ impl Drain {
     }
 }
 
-/// One message that waits for the store, until this is dropped.
-struct Waits<'a>(&'a AtomicUsize);
+/// One message that waits for the store, until this is dropped. While any waits, it finds out when the store takes again; the last that
+/// ends, whatever way, leaves that to what is received next.
+struct Waits<'a>(&'a Drain);
 
 impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::SeqCst);
-        Self(waiting)
+    fn begin(drain: &'a Drain) -> Self {
+        drain.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(drain)
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        if self.0.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.store_takes.send_if_modified(|takes| !std::mem::replace(takes, true));
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub(crate) mod aws;
 #[cfg(feature = "aws")]
 pub(crate) mod ceph;
+#[cfg(feature = "aws")]
+pub(crate) mod drain;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod s3;

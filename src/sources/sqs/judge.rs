@@ -65,7 +65,7 @@ impl Judge {
                 tracing::warn!(
                     instance = &*self.instances[0].name,
                     queue = self.queue,
-                    topic = &*topic,
+                    topic = shown(&topic),
                     "deleted the confirmation of a subscription from the queue: only its HTTPS endpoint can confirm it, and did not take \
                      it; subscribe once more (postern setup)"
                 );
@@ -75,7 +75,7 @@ impl Judge {
             Kind::Envelope(envelope) => self.taken_at_its_word(message, &envelope).await,
             Kind::Plain => {
                 let (shape, id) = shape(&message.body);
-                let id = id.as_deref().unwrap_or(&message.id).to_owned();
+                let id = id.as_deref().and_then(known_by).unwrap_or(&message.id).to_owned();
                 let region = self.region.as_deref();
                 self.stored(message, &self.queue, region, &id, &message.body, shape).await
             }
@@ -110,7 +110,7 @@ impl Judge {
         if !self.instances[0].topics.is_empty() && !self.is_ours(topic) {
             return self.refuse(message, Reason::TopicNotAllowed.as_str(), &foreign(topic)).await;
         }
-        let id = envelope.message_id.as_deref().unwrap_or(&message.id);
+        let id = envelope.message_id.as_deref().and_then(known_by).unwrap_or(&message.id);
         self.stored(message, topic, region_of(topic), id, &envelope.message, shape(&envelope.message).0).await
     }
 
@@ -132,7 +132,7 @@ impl Judge {
             dialect: self.dialect(shape),
             topic,
             topic_region: region,
-            message_id: Some(id),
+            message_id: known_by(id),
             message: said,
             envelope: &message.body,
             received_at: self.clock.now(),
@@ -151,7 +151,7 @@ impl Judge {
             dialect: self.dialect(Shape::Records),
             topic: &self.queue,
             topic_region: None,
-            message_id: Some(&message.id),
+            message_id: known_by(&message.id),
             message: &message.body,
             envelope: &message.body,
             received_at: self.clock.now(),
@@ -174,8 +174,17 @@ impl Judge {
 }
 
 fn foreign(topic: &str) -> String {
-    let shown: String = topic.chars().filter(|c| !c.is_control()).take(300).collect();
-    format!("{shown} is not a topic of this instance (event.sns.topic.arn)")
+    format!("{} is not a topic of this instance (event.sns.topic.arn)", shown(topic))
+}
+
+/// What an unproven message calls a topic, fit for a log.
+fn shown(topic: &str) -> String {
+    topic.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// An id by which something is known when it comes again; where a server gives none, all messages would be the same one.
+fn known_by(id: &str) -> Option<&str> {
+    Some(id).filter(|id| !id.is_empty())
 }
 
 fn region_of(topic: &str) -> Option<&str> {

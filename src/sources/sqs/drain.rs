@@ -317,20 +317,24 @@ impl Drain {
         );
     }
 
+    fn deletes_well(&self) {
+        if self.undeleted.swap(0, Ordering::Relaxed) > 0 {
+            self.report.well(&self.name, Aspect::Delete);
+        }
+    }
+
     /// Deletes what is durable, again and again until it is gone, or until the end.
     async fn delete(&self, receipt: &Arc<str>, shutdown: &mut Shutdown) {
         let give_up_at = Instant::now() + TRY_TO_DELETE;
         let mut failures = 0;
         loop {
             match self.deletes.call(receipt, 0).await {
-                Ok(()) => {
-                    if self.undeleted.swap(0, Ordering::Relaxed) > 0 {
-                        self.report.well(&self.name, Aspect::Delete);
-                    }
-                    return;
-                }
+                Ok(()) => return self.deletes_well(),
                 // It became visible in spite of us, or somebody else deleted it. If it comes again, it is a duplicate.
-                Err(error) if error.problem == SqsProblem::Gone => return self.report.message("expired"),
+                Err(error) if error.problem == SqsProblem::Gone => {
+                    self.report.message("expired");
+                    return self.deletes_well();
+                }
                 Err(error) => {
                     failures += 1;
                     self.undeleted.fetch_add(1, Ordering::Relaxed);

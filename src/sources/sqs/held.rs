@@ -85,7 +85,7 @@ impl Held {
             // Side by side: thousands can be due at once, and none is to become visible while it waits for the others.
             let (a, b, c, d) = tokio::join!(walk(), walk(), walk(), walk());
             match a.and(b).and(c).and(d) {
-                Ok(()) if due.is_empty() => {}
+                // Where nothing is due any more, what could not be extended was let go, and there is no trouble left.
                 Ok(()) => {
                     failures = 0;
                     report.well(name, Aspect::Heartbeat);

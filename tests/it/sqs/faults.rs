@@ -131,6 +131,28 @@ async fn in_a_fifo_queue_a_group_is_taken_and_deleted_in_order_whatever_fails() 
     }
 }
 
+/// A heartbeat that failed was told until the next one, and none is needed while nothing is held for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_heartbeat_and_a_deletion_met_is_over_when_nothing_is_held_any_more() {
+    let queue = queue(Options { visibility: Duration::from_secs(10), ..Options::default() }).await;
+    let stand = draining(&queue, &[("POSTERN_QUEUE_MAX_BYTES", "64KiB")]).await;
+    stand.app.always(Behaviour::Status(503));
+    queue.fail(Call::ChangeVisibility, Fault::Unknown, u32::MAX);
+    let keys = keys(150);
+    for key in &keys {
+        queue.send(bare(key));
+    }
+    let told = |word: &'static str| {
+        let stand = &stand;
+        async move { trouble(stand).await.is_some_and(|text| text.contains(word)) }
+    };
+    stand.eventually("the heartbeat is told", async |_| told("ChangeMessageVisibility").await).await;
+    stand.app.always(Behaviour::Status(200));
+    delivered(&stand, &keys).await;
+    emptied(&stand, &queue).await;
+    stand.eventually("no trouble is left", async |stand| trouble(stand).await.is_none()).await;
+}
+
 /// Hard case 18. The long poll does not hold the end up, and what is in hand and cannot be stored goes back at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_end_it_leaves_nothing_hidden_behind() {

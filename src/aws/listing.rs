@@ -223,7 +223,8 @@ impl Intercept for WholeAnswer {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if !context.response().status().is_success() {
+        // What the SDK could not read is refused already; a second error would make it log the first one as an error of its own.
+        if !context.response().status().is_success() || context.output_or_error().is_err() {
             return Ok(());
         }
         whole(context.response().body().bytes().unwrap_or_default())

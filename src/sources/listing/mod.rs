@@ -120,6 +120,7 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
             let began = range.began.map_or(Duration::ZERO, |began| walker.clock.now().since(began));
             let begun = Instant::now().checked_sub(began).unwrap_or_else(Instant::now);
             let lister = aws.lister(&s3).await;
+            let from = range.position.clone();
             match walker.walk(&lister, range, &mut shutdown).await {
                 Ok(Walked::CutOff) => return,
                 Ok(Walked::Complete { missing }) => {
@@ -128,7 +129,8 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
                 }
                 Err(trouble) => {
                     walker.failed(&trouble);
-                    schedule.failed(at, Instant::now(), random.draw(), trouble.to_string());
+                    let got_on = range.position > from;
+                    schedule.failed(at, Instant::now(), random.draw(), (trouble.to_string(), got_on));
                     if matches!(trouble, Trouble::Store(StoreError::Damaged | StoreError::Stale)) {
                         health.degraded(&condition, trouble.to_string());
                         continue 'anew;

@@ -92,10 +92,11 @@ impl Schedule {
         }
     }
 
-    /// The walk of `range` failed at `now` and goes on after a pause.
-    pub(super) fn failed(&mut self, range: usize, now: Instant, random: u64, trouble: String) {
+    /// The walk of `range` failed at `now` and goes on after a pause, which grows only while it does not get on: a store that refuses
+    /// some pages of many must not make a walk take days.
+    pub(super) fn failed(&mut self, range: usize, now: Instant, random: u64, (trouble, got_on): (String, bool)) {
         let Some(turn) = self.ranges.get_mut(range) else { return };
-        turn.failures = turn.failures.saturating_add(1);
+        turn.failures = if got_on { 1 } else { turn.failures.saturating_add(1) };
         turn.due = now + backoff(turn.failures, random);
         turn.trouble = Some(trouble);
     }
@@ -146,7 +147,7 @@ mod tests {
     fn a_failing_range_waits_longer_each_time_and_does_not_hold_the_others_up() {
         let now = Instant::now();
         let mut schedule = Schedule::new(2, &config(ListingKind::Poll, HOUR), now);
-        schedule.failed(0, now, u64::MAX, "no".to_owned());
+        schedule.failed(0, now, u64::MAX, ("no".to_owned(), false));
         assert_eq!(schedule.next(), Some((1, now)));
         schedule.completed(1, now, false);
         assert_eq!(schedule.next(), Some((0, now + FIRST)));
@@ -158,6 +159,19 @@ mod tests {
             assert!(least >= FIRST / 2 && most <= LONGEST && least <= most, "{failures}");
         }
         assert_eq!(backoff(99, u64::MAX), LONGEST);
+    }
+
+    /// With some refusals in each walk of many pages, the pauses grew to five minutes a page.
+    #[test]
+    fn a_walk_that_gets_on_between_failures_waits_no_longer_each_time() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(1, &config(ListingKind::Poll, HOUR), now);
+        let mut wait = |got_on| {
+            schedule.failed(0, now, u64::MAX, ("no".to_owned(), got_on));
+            due(&schedule) - now
+        };
+        assert_eq!([wait(true), wait(true), wait(true)], [FIRST; 3]);
+        assert_eq!([wait(false), wait(false), wait(true)], [FIRST * 2, FIRST * 4, FIRST]);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(super) struct Range {
     pub(super) baselined: bool,
     /// When the walk began that is under way.
     pub(super) began: Option<UnixMillis>,
+    /// Whether that walk has listed any key since the program was started.
+    pub(super) listed: bool,
     /// The last key that is done.
     pub(super) position: String,
 }

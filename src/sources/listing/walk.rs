@@ -8,7 +8,7 @@
 //! What is missing is told at the walk's end, when all of it was in order.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::asked::Asked;
 use super::merge::{Row, Step, Walk, Write, merge};
@@ -33,6 +33,10 @@ const QUIET_PAGES: u32 = 64;
 
 /// Pages in a row that hold nothing and promise more, after which that is not believed.
 const EMPTY_PAGES: u32 = 1000;
+
+/// How long a range that lists no key any more is left alone before it is asked once more, at most. Then all of it is told as deleted,
+/// which an app may not be able to take back.
+const EMPTIED: Duration = Duration::from_secs(10);
 
 /// Whom a walk asks for pages.
 pub(super) trait Pages {
@@ -93,6 +97,17 @@ pub(super) enum Trouble {
     /// There is no page.
     #[error(transparent)]
     List(#[from] ListError),
+    /// A walk saw nothing, and there is something.
+    #[error(
+        "bucket {bucket} listed no more key that begins with {prefix:?}, and has some when asked again: nothing is taken for deleted, and the \
+         walk begins anew"
+    )]
+    Flickers {
+        /// The bucket.
+        bucket: String,
+        /// What its keys begin with.
+        prefix: String,
+    },
     /// A key that was not asked for.
     #[error(
         "bucket {bucket} lists {key:?}, which does not begin with the prefix {prefix:?} that was asked for; the page is not believed"
@@ -123,7 +138,7 @@ impl Trouble {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Disorder { .. } => "disorder",
-            Self::Foreign { .. } => "unreadable",
+            Self::Flickers { .. } | Self::Foreign { .. } => "unreadable",
             Self::List(error) => error.label(),
             Self::Queue { .. } => "queue_refused",
             Self::Store(_) => "store",
@@ -204,6 +219,9 @@ impl Going<'_> {
             }
         }
         if !self.walk.silent {
+            if self.is_emptied().await? && !self.stays_empty(pages, shutdown).await? {
+                return Ok(Walked::CutOff);
+            }
             while self.tell_gone().await? {
                 if shutdown.phase() >= Phase::Leaving {
                     return Ok(Walked::CutOff);
@@ -213,8 +231,45 @@ impl Going<'_> {
         self.finish().await
     }
 
+    /// Whether this walk saw no key, and something is going to be told as deleted.
+    async fn is_emptied(&self) -> Result<bool, Trouble> {
+        if self.range.listed {
+            return Ok(false);
+        }
+        let gone = self.walker.snapshots.missing(self.range, self.walk.gone_if_missing_since()).await?;
+        Ok(!gone.is_empty())
+    }
+
+    /// Asks once more after a pause, from the beginning; `false` when the sidecar leaves meanwhile. What went on after a restart may have
+    /// had nothing left to see, or may have seen nothing before it: if there are keys, only another walk can tell.
+    async fn stays_empty(&mut self, pages: &impl Pages, shutdown: &mut Shutdown) -> Result<bool, Trouble> {
+        let pause = EMPTIED.min(self.walker.config.every);
+        let (bucket, prefix) = (self.range.bucket.clone(), self.range.prefix.clone());
+        let from = From::After(String::new());
+        let page = tokio::select! {
+            biased;
+            () = shutdown.reached(Phase::Leaving) => return Ok(false),
+            page = async {
+                tokio::time::sleep(pause).await;
+                pages.page(&bucket, &prefix, &from, self.walker.config.page_size).await
+            } => page?,
+        };
+        if !page.entries.is_empty() || page.next.is_some() {
+            self.range.position.clear();
+            return Err(Trouble::Flickers { bucket, prefix });
+        }
+        tracing::warn!(
+            instance = &*self.walker.instance.name,
+            bucket,
+            prefix,
+            "the bucket lists no key any more, asked twice; everything that it held is told as deleted"
+        );
+        Ok(true)
+    }
+
     fn count(&mut self, keys: usize) {
         self.listed += keys as u64;
+        self.range.listed |= keys > 0;
         let labels = OfInstance { instance: self.walker.instance.name.to_string() };
         self.walker.metrics.listing_keys.get_or_create(&labels).inc_by(keys as u64);
     }
@@ -273,14 +328,6 @@ impl Going<'_> {
         let rows = self.walker.snapshots.missing(self.range, self.walk.gone_if_missing_since()).await?;
         if rows.is_empty() {
             return Ok(false);
-        }
-        if self.listed == 0 {
-            tracing::warn!(
-                instance = &*self.walker.instance.name,
-                bucket = self.range.bucket,
-                prefix = self.range.prefix,
-                "the bucket lists no key any more; everything that it held is told as deleted"
-            );
         }
         let more = rows.len() == STRETCH;
         let keys = rows.iter().map(|row| row.entry.key.clone()).collect();
@@ -355,6 +402,7 @@ impl Going<'_> {
         }
         self.range.baselined = true;
         self.range.began = None;
+        self.range.listed = false;
         self.range.position.clear();
         let missing = match self.walk.kind {
             // What a silent walk missed waits for the next one, and so does nothing else.
@@ -383,3 +431,6 @@ fn in_order(range: &Range, entries: &[Entry]) -> Result<(), Trouble> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

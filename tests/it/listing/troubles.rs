@@ -33,6 +33,24 @@ async fn a_store_with_trouble_is_asked_again_and_nothing_is_taken_for_deleted() 
     bench.is_told(&[("07", "DELETED")]).await;
 }
 
+/// An answer that says that there is nothing is a whole listing; told at once, it would have the app delete all that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_seems_to_be_empty_is_asked_once_more_before_all_of_it_is_told_as_deleted() {
+    let bench = bench().await.with("EVENT_POLLER_REFRESH_INTERVAL", "2s");
+    let mut running = bench.start_with_baseline().await;
+    for _ in 0..2 {
+        bench.s3.faults(&[Fault::Empty]);
+        complains(&mut running, "nothing is taken for deleted").await;
+        more_walks(&mut running, 1.0).await;
+        assert!(bench.told().is_empty(), "{:?}", bench.told());
+    }
+    bench.s3.clear();
+    wait_until("all is told as deleted", || async { (bench.told().len() == 25).then_some(()) }).await;
+    assert!(bench.told().iter().all(|(_, _, kind)| kind == "DELETED"));
+    bench.s3.put("new", "1", now());
+    wait_until("what is new is told", || async { (bench.told().len() == 26).then_some(()) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_walk_goes_on_after_faults_between_its_pages_and_with_forgotten_tokens() {
     let bench = bench().await;
@@ -75,6 +93,9 @@ async fn a_key_that_xml_cannot_hold_stops_the_listing_of_a_store_that_does_not_e
     bench.s3.put("x\u{1}y", "1", now());
     complains(&mut running, "cannot be read").await;
     assert!(bench.told().is_empty());
+    // The SDK said so as an error of its own, for each page of each walk.
+    let log = std::fs::read_to_string(bench.sidecar.log_file()).expect("a log");
+    assert!(!log.contains("aws_smithy"), "{log}");
     bench.s3.delete("x\u{1}y");
     bench.s3.delete("a+b%20c & d");
     bench.is_told(&[("a+b%20c & d", "DELETED")]).await;

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     CutXml,
     /// The page's keys stand in the order of their UTF-16 units.
     Disorder,
+    /// A whole listing of nothing.
+    Empty,
     /// 404.
     NoSuchBucket,
     /// The connection breaks without an answer.
@@ -172,7 +174,7 @@ impl State {
             Some(Fault::NoSuchBucket) => return Some(error(StatusCode::NOT_FOUND, "NoSuchBucket")),
             Some(Fault::SlowDown) => return Some(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
             Some(Fault::Reset) => return None,
-            Some(Fault::CutXml | Fault::Disorder) | None => {}
+            Some(Fault::CutXml | Fault::Disorder | Fault::Empty) | None => {}
         }
         let query: HashMap<String, String> =
             url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()).into_owned().collect();
@@ -195,7 +197,8 @@ impl State {
         let encodes = self.encodes && text("encoding-type") == "url";
         let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
         let rest = self.objects.range::<str, _>((from, Bound::Unbounded));
-        let mut objects: Vec<_> = rest.take_while(|(key, _)| key.starts_with(prefix)).take(size + 1).collect();
+        let most = if fault == Some(Fault::Empty) { 0 } else { size + 1 };
+        let mut objects: Vec<_> = rest.take_while(|(key, _)| key.starts_with(prefix)).take(most).collect();
         let truncated = objects.len() > size;
         objects.truncate(size);
         let next = objects.last().map_or("", |(key, _)| key.as_str()).to_owned();

@@ -47,6 +47,7 @@ pub(super) fn ranges(
                     prefix: prefix.clone(),
                     baselined: row.get(1)?,
                     began: row.get::<_, Option<i64>>(2)?.map(UnixMillis),
+                    listed: false,
                     position: text(row, 3)?,
                 })
             },

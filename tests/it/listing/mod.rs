@@ -18,6 +18,7 @@ mod polling;
 mod real;
 mod reconcile;
 mod troubles;
+mod unsteady;
 
 /// A stand-in for S3, an app, and a sidecar between them that is not running yet.
 struct Bench {

@@ -4,8 +4,10 @@
 //! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
 
 mod check;
+mod identity;
 pub mod listing;
 pub mod setup;
+mod signature;
 pub mod sqs;
 
 use std::fmt;
@@ -39,6 +41,7 @@ const MAX_REASON: usize = 200;
 
 use check::BAD_CREDENTIALS;
 pub use check::{Finding, Pushed};
+pub use identity::{Identity, Unidentified};
 
 /// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).
 pub struct Aws {

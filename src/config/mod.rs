@@ -40,6 +40,8 @@ pub use env::{Environment, ProcessEnvironment, admin, data_dir, egress_files, ex
 pub use network::{is_acceptable_endpoint, sns_url};
 pub use problem::Problem;
 pub use setup::{SetupConfig, SetupInstance, setup};
+#[cfg(feature = "aws")]
+pub(crate) use topic::partition_of;
 pub use topic::region_of as topic_region;
 pub(crate) use topic::{Partition, parts as topic_parts};
 pub use ways::{ListingConfig, ListingKind, McsEndpoint, McsTopic, S3HttpAuth, S3HttpConfig, SqsConfig};

@@ -81,6 +81,12 @@ impl Partition {
     }
 }
 
+/// The partition of a region; that of most regions where the region's form is not known.
+#[cfg(feature = "aws")]
+pub(crate) fn partition_of(region: &str) -> &'static Partition {
+    PARTITIONS.iter().find(|partition| partition.has(region)).unwrap_or(&PARTITIONS[0])
+}
+
 /// What is not so in a text that should be a topic's ARN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {

@@ -34,19 +34,19 @@ impl Aws {
     /// of each topic its access policy, our subscription and how that delivers. One finding for each, also for what is well.
     pub async fn check_push(&self, asked: Pushed<'_>) -> Vec<Checked> {
         let Pushed { instance, s3, url } = asked;
-        let mut all = Vec::new();
-        if let Some(bucket) = &instance.bucket {
-            let (region, notification) = tokio::join!(
-                self.check_region(bucket, s3, &instance.topics),
-                self.check_notification(bucket, s3, instance)
-            );
-            all.extend(region);
-            all.extend(notification);
-        }
-        for topic in &instance.topics {
-            all.extend(self.check_subscription(topic, instance.bucket.as_deref(), url).await);
-        }
-        all
+        let bucket = async {
+            let Some(bucket) = &instance.bucket else { return (None, None) };
+            tokio::join!(self.check_region(bucket, s3, &instance.topics), self.check_notification(bucket, s3, instance))
+        };
+        let topics = async {
+            let mut all = Vec::new();
+            for topic in &instance.topics {
+                all.extend(self.check_subscription(topic, instance.bucket.as_deref(), url).await);
+            }
+            all
+        };
+        let ((region, notification), topics) = tokio::join!(bucket, topics);
+        region.into_iter().chain(notification).chain(topics).collect()
     }
 
     /// The region of `bucket` against that of the topics: S3 announces only within its own.

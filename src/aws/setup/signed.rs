@@ -3,19 +3,14 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_sns::config::Credentials;
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
-    sign,
-};
-use aws_sigv4::sign::v4;
+use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use url::Url;
 
 use super::xml::MAX_XML;
 use super::{Keys, clean};
+use crate::aws::signature::Signed;
 use crate::config::CallbackUrl;
 use crate::egress::{Call, Client};
 
@@ -122,7 +117,8 @@ impl SignedS3 {
         body: String,
     ) -> Result<Answered, String> {
         let url = self.url(bucket, query)?;
-        let mut headers = self.signature(&method, &url, content_type, body.as_bytes(), SystemTime::now())?;
+        let signed = Signed { keys: &self.keys, region: &self.region, service: "s3", content_type };
+        let mut headers = signed.headers(&method, &url, body.as_bytes(), SystemTime::now())?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         let call = Call {
             method,
@@ -136,44 +132,6 @@ impl SignedS3 {
         let reply = self.client.call(call).await.map_err(|error| format!("{}: {error}", self.endpoint))?;
         let body = String::from_utf8(reply.body.to_vec()).map_err(|_| "the answer is not UTF-8".to_owned())?;
         Ok(Answered { status: reply.status.as_u16(), body })
-    }
-
-    /// The headers that sign a request; `x-amz-content-sha256` is one of them and is signed, as MCS demands.
-    fn signature(
-        &self,
-        method: &Method,
-        url: &Url,
-        content_type: &str,
-        body: &[u8],
-        time: SystemTime,
-    ) -> Result<HeaderMap, String> {
-        let mut settings = SigningSettings::default();
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        let Keys { access_key, secret_key, token } = &self.keys;
-        let token = token.as_ref().map(|token| token.expose().to_owned());
-        let identity = Credentials::new(access_key, secret_key.expose(), token, None, "postern").into();
-        let no = |what: String| format!("the request cannot be signed ({what})");
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("s3")
-            .time(time)
-            .settings(settings)
-            .build()
-            .map_err(|error| no(error.to_string()))?
-            .into();
-        let signed = [("content-type", content_type)].into_iter().filter(|(_, value)| !value.is_empty());
-        let request = SignableRequest::new(method.as_str(), url.as_str(), signed, SignableBody::Bytes(body));
-        let request = request.map_err(|error| no(error.to_string()))?;
-        let (instructions, _) = sign(request, &parameters).map_err(|error| no(error.to_string()))?.into_parts();
-        let mut headers = HeaderMap::new();
-        for (name, value) in instructions.headers() {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| no(error.to_string()))?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|error| no(error.to_string()))?);
-        }
-        Ok(headers)
     }
 }
 
@@ -216,7 +174,8 @@ mod tests {
         let url = s3.url(Some("examplebucket"), "lifecycle").expect("a URL");
         // 20130524T000000Z.
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        let headers = s3.signature(&Method::GET, &url, "", b"", time).expect("signed");
+        let signed = Signed { keys: &s3.keys, region: &s3.region, service: "s3", content_type: "" };
+        let headers = signed.headers(&Method::GET, &url, b"", time).expect("signed");
         let header =
             |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         assert_eq!(header("x-amz-content-sha256"), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");

@@ -100,6 +100,11 @@ impl Configuration {
         self.entries.iter().any(|entry| entry.hook.id == id)
     }
 
+    /// All announcements that `form` has, in the order of the text.
+    pub fn hooks(&self, form: Form) -> impl Iterator<Item = &Hook> {
+        self.entries.iter().filter(move |entry| entry.element == form.element).map(|entry| &entry.hook)
+    }
+
     /// The others, as they stand in the text.
     pub fn others<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a str> {
         self.entries.iter().filter(move |entry| entry.hook.id != id).map(|entry| &self.text[entry.range.clone()])

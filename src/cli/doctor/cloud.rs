@@ -6,17 +6,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{AT_ONCE, Context, Sink};
-use crate::aws::{Aws, Finding, Pushed};
+use super::{AT_ONCE, Context, Sink, identity, mcs};
+use crate::aws::{Aws, Finding, Identity, Pushed, Unidentified};
 use crate::config::{self, Instance, sns_url};
 use crate::health::Checked;
 
 pub(super) async fn run(context: &Arc<Context>, sink: &Sink) {
-    let mut extra = Vec::new();
-    for path in config::egress_files(&*context.environment).into_iter().flatten() {
-        // What cannot be read or used is said among the files.
-        extra.extend(std::fs::read(path).ok().filter(|pem| config::bad_authorities(pem).is_none()));
-    }
+    let extra = authorities(context);
     let endpoint = context.config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
     let gate = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
@@ -36,7 +32,14 @@ pub(super) async fn run(context: &Arc<Context>, sink: &Sink) {
     while tasks.join_next().await.is_some() {}
 }
 
+/// What is trusted besides the system's authorities. What cannot be read or used is said among the files.
+pub(super) fn authorities(context: &Context) -> Vec<Vec<u8>> {
+    let read = |path| std::fs::read(path).ok().filter(|pem| config::bad_authorities(pem).is_none());
+    config::egress_files(&*context.environment).into_iter().flatten().filter_map(read).collect()
+}
+
 async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
+    // At once and not at the end: who does not answer takes nothing with him that others said.
     let add = |checked: Checked| sink.add_for(&instance.name, checked);
     if !aws.has_credentials().await {
         return add(without(instance));
@@ -49,49 +52,56 @@ async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
             "the bucket is at MCS S3 and POSTERN_S3_ENDPOINT_URL does not say where that is, so it is not looked at",
             "set it, such as https://hb.ru-msk.vkcloud-storage.ru",
         ));
+    } else if instance.bucket.is_none() {
+        add(Checked::skip("bucket", "filemanagement.provider.bucket_name is not set"));
     }
     let bucket = async {
         let bucket = instance.bucket.as_ref().filter(|_| !foreign)?;
-        Some(aws.check_bucket(bucket, s3).await)
+        let finding = aws.check_bucket(bucket, s3).await;
+        add(finding.clone().checked("bucket"));
+        Some(finding)
     };
     let topics = async {
         let mut all = Vec::new();
         for topic in &instance.topics {
-            all.push(aws.check_topic(topic).await);
+            let finding = aws.check_topic(topic).await;
+            add(finding.clone().checked("topic"));
+            all.push(finding);
         }
         all
     };
     let url = context.config.public_url.as_ref().map(sns_url);
-    let push =
-        async { if foreign { Vec::new() } else { aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await } };
+    let push = async {
+        if !foreign {
+            aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await.into_iter().for_each(add);
+        }
+    };
     let queues = async {
-        let mut all = Vec::new();
-        let Some(sqs) = &instance.sqs else { return all };
+        let Some(sqs) = &instance.sqs else { return };
         let dead_letters = aws.dead_letter_targets(&instance.topics, url.as_ref()).await;
         for queue in &sqs.queues {
-            all.extend(aws.check_queue(queue, &dead_letters).await);
+            aws.check_queue(queue, &dead_letters).await.into_iter().for_each(add);
         }
-        all
     };
     let listings = async {
-        let mut all = Vec::new();
         let others: BTreeSet<&String> =
             instance.listing.iter().flat_map(|listing| &listing.buckets).filter(|_| !foreign).collect();
         for bucket in others {
-            all.push(aws.check_bucket(bucket, s3).await.checked("listing"));
+            add(aws.check_bucket(bucket, s3).await.checked("listing"));
         }
-        all
     };
-    let (bucket, topics, push, queues, listings) = tokio::join!(bucket, topics, push, queues, listings);
-    add(credentials(context, instance, bucket.iter().chain(&topics)));
-    let none = instance.bucket.is_none();
-    bucket.into_iter().for_each(|finding| add(finding.checked("bucket")));
-    if none {
-        add(Checked::skip("bucket", "filemanagement.provider.bucket_name is not set"));
-    }
-    topics.into_iter().for_each(|finding| add(finding.checked("topic")));
-    for checked in push.into_iter().chain(queues).chain(listings) {
-        add(checked);
+    let who = async {
+        let who = identity::ask(context, instance, aws).await;
+        if let Some(checked) = who.as_ref().and_then(|who| identity::judge(who, &whose(context, instance))) {
+            add(checked);
+            return None;
+        }
+        Some(who)
+    };
+    let (who, bucket, topics, ..) =
+        tokio::join!(who, bucket, topics, push, queues, listings, mcs::run(context, instance, aws, &add));
+    if let Some(who) = who {
+        add(credentials(&whose(context, instance), who, bucket.iter().chain(&topics)));
     }
 }
 
@@ -116,24 +126,37 @@ fn without(instance: &Instance) -> Checked {
     )
 }
 
-/// Whose credentials they are, and whether what was asked with them refused them.
-fn credentials<'a>(context: &Context, instance: &Instance, mut answers: impl Iterator<Item = &'a Finding>) -> Checked {
+/// Where the credentials come from.
+fn whose(context: &Context, instance: &Instance) -> String {
+    if instance.credentials.is_some() {
+        return "the instance's own (filemanagement.provider.access_key)".to_owned();
+    }
+    provider(|name| context.environment.vars().iter().any(|(known, value)| known == name && !value.is_empty()))
+}
+
+/// What is said of credentials of which STS said nothing: whether what was asked with them refused them.
+fn credentials<'a>(
+    whose: &str,
+    who: Option<Result<Identity, Unidentified>>,
+    mut answers: impl Iterator<Item = &'a Finding>,
+) -> Checked {
     const NAME: &str = "credentials";
-    let whose = if instance.credentials.is_some() {
-        "the instance's own (filemanagement.provider.access_key)".to_owned()
-    } else {
-        provider(|name| context.environment.vars().iter().any(|(known, value)| known == name && !value.is_empty()))
-    };
     let refused = answers.find_map(|answer| match answer {
         Finding::Wrong(what) if what.contains("credentials are refused") => Some(what.clone()),
         _ => None,
     });
-    match refused {
-        Some(what) => {
-            Checked::fail(NAME, format!("{whose}: {what}"), "use credentials that are valid now, and look at the clock")
-        }
-        None => Checked::ok(NAME, format!("there are credentials: {whose}")),
+    if let Some(what) = refused {
+        return Checked::fail(
+            NAME,
+            format!("{whose}: {what}"),
+            "use credentials that are valid now, and look at the clock",
+        );
     }
+    let why = match who {
+        Some(Err(Unidentified::Unknown(why))) => format!("; STS does not say whose they are ({why})"),
+        _ => String::new(),
+    };
+    Checked::ok(NAME, format!("there are credentials: {whose}{why}"))
 }
 
 /// The link of the default chain that answers first, by the variables that it goes by.

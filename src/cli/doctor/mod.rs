@@ -12,6 +12,10 @@ mod clock;
 mod cloud;
 mod disk;
 mod handshake;
+#[cfg(feature = "aws")]
+pub(super) mod identity;
+#[cfg(feature = "aws")]
+mod mcs;
 mod reach;
 mod report;
 mod settings;
@@ -109,6 +113,7 @@ impl Group {
                 "queue",
                 "queue_redrive",
                 "listing",
+                "mcs_webhook",
             ],
             Self::Sidecar => &["sidecar"],
         }
@@ -258,7 +263,8 @@ fn unfinished(group: Group, ended: &Result<bool, tokio::time::error::Elapsed>, f
     let checked = match ended {
         Ok(true) => return None,
         Ok(false) => Checked::fail(name, "the check itself broke", "report this as a bug of postern"),
-        Err(_) => Checked::warn(
+        // A fault as much as a refusal: a hung disk or a swallowed packet is why somebody asks.
+        Err(_) => Checked::fail(
             name,
             format!("not done within {} s: {list}", GROUP_TIMEOUT.as_secs()),
             "somebody does not answer: look at network policy, proxy and DNS, then run this check with --only",

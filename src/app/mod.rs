@@ -294,7 +294,8 @@ impl App {
         for (instance, aws) in self.to_validate {
             let queue = Arc::clone(&self.queue) as Arc<dyn Queue>;
             let url = self.config.public_url.as_ref().map(config::sns_url);
-            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone(), url };
+            let user = self.config.sns.basic.as_ref().map(|basic| basic.username.clone());
+            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone(), url, user };
             helpers.spawn(validate::run(asked, queue, Arc::clone(&self.health), shutdown.clone()));
         }
         helpers.spawn(parts::watch_store(

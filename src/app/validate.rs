@@ -33,6 +33,8 @@ pub(super) struct Asked {
     pub(super) s3: S3Config,
     /// Where its topics are subscribed, if that is known.
     pub(super) url: Option<Url>,
+    /// Whom SNS must name itself as.
+    pub(super) user: Option<String>,
 }
 
 /// The instances that want to be checked.
@@ -91,14 +93,14 @@ pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>
 
 /// Tells what is found on the way from the bucket to us, until all of it is well.
 async fn watch(asked: &Asked, health: &Health, mut shutdown: Shutdown) {
-    let Asked { instance, aws, s3, url } = asked;
+    let Asked { instance, aws, s3, url, user } = asked;
     if instance.topics.is_empty() && instance.sqs.is_none() {
         return;
     }
     let name = format!("instance {}: source", instance.name);
     let mut wait = LOOK.0;
     loop {
-        let mut all = aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await;
+        let mut all = aws.check_push(Pushed { instance, s3, url: url.as_ref(), user: user.as_deref() }).await;
         if let Some(sqs) = &instance.sqs {
             let dead_letters = aws.dead_letter_targets(&instance.topics, url.as_ref()).await;
             for queue in &sqs.queues {
@@ -141,20 +143,46 @@ async fn check(Asked { instance, aws, s3, .. }: &Asked) -> Finding {
                 .to_owned(),
         );
     }
-    let mut found = Vec::new();
-    if let Some(bucket) = &instance.bucket {
-        match aws.check_bucket(bucket, s3).await {
-            Finding::Right(what) | Finding::Unseen(what) => found.push(what),
-            other => return other,
+    let bucket = async {
+        match &instance.bucket {
+            Some(bucket) => Some(aws.check_bucket(bucket, s3).await),
+            None => None,
+        }
+    };
+    let topics = async {
+        let mut all = Vec::new();
+        for topic in &instance.topics {
+            all.push(aws.check_topic(topic).await);
+        }
+        all
+    };
+    let (bucket, topics) = tokio::join!(bucket, topics);
+    whole(bucket.into_iter().chain(topics))
+}
+
+/// All that was found as one: what is wrong counts most, then what could not be checked, and all that is not right is told at once.
+fn whole(all: impl Iterator<Item = Finding>) -> Finding {
+    let (mut right, mut wrong, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    let mut strange = false;
+    for finding in all {
+        match finding {
+            Finding::Right(what) | Finding::Unseen(what) => right.push(what),
+            Finding::Wrong(what) => wrong.push(what),
+            Finding::Unknown(what) => open.push(what),
+            Finding::Strange(what) => {
+                strange = true;
+                open.push(what);
+            }
         }
     }
-    for topic in &instance.topics {
-        match aws.check_topic(topic).await {
-            Finding::Right(what) | Finding::Unseen(what) => found.push(what),
-            other => return other,
-        }
+    // Credentials that are refused are refused everywhere, in the same words.
+    wrong.dedup();
+    match (wrong.is_empty(), open.is_empty()) {
+        (true, true) => Finding::Right(right.join("; ")),
+        (false, _) => Finding::Wrong(wrong.into_iter().chain(open).collect::<Vec<_>>().join("; ")),
+        (true, false) if strange => Finding::Strange(open.join("; ")),
+        (true, false) => Finding::Unknown(open.join("; ")),
     }
-    Finding::Right(found.join("; "))
 }
 
 /// What the checks depend on, without a secret: a changed bucket or key id is checked anew.
@@ -171,6 +199,19 @@ fn fingerprint(instance: &Instance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Once only the bucket was named, and the topic's mistake came to light after it was corrected and the pod started again.
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_and_outweighs_what_is_only_unknown() {
+        let wrong = |what: &str| Finding::Wrong(what.to_owned());
+        let unknown = Finding::Unknown("topic t cannot be asked about".to_owned());
+        assert_eq!(whole([wrong("no bucket"), wrong("no topic")].into_iter()), wrong("no bucket; no topic"));
+        assert_eq!(whole([wrong("refused"), wrong("refused")].into_iter()), wrong("refused"));
+        let both = whole([unknown.clone(), wrong("no bucket")].into_iter());
+        assert_eq!(both, wrong("no bucket; topic t cannot be asked about"));
+        assert_eq!(whole([Finding::Right("well".to_owned()), unknown.clone()].into_iter()), unknown);
+        assert_eq!(whole(std::iter::empty()), Finding::Right(String::new()));
+    }
 
     #[test]
     fn failures_are_told_before_warnings_and_nothing_is_told_of_what_is_well() {

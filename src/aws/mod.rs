@@ -40,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_REASON: usize = 200;
 
 use check::BAD_CREDENTIALS;
-pub use check::{Finding, Pushed};
+pub use check::{Finding, Pushed, judge_topic_policy, lets_everybody};
 pub use identity::{Identity, Unidentified};
 
 /// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).

@@ -201,7 +201,7 @@ async fn a_store_that_is_not_amazons_is_asked_for_its_announcements_only_where_t
         ("POSTERN_SQS_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/123456789012/q"),
     ] {
         let of = instance_of(&[way, ("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "photos")]);
-        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None }).await;
+        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None, user: None }).await;
         let found = found.iter().find(|one| one.name == "bucket_notification").expect("the check");
         assert_eq!(found.status, crate::health::Status::Skip, "{found:?}");
     }
@@ -225,7 +225,7 @@ async fn an_answer_that_is_not_understood_is_shown_with_where_to_look() {
         assert!(told.starts_with("s3:GetBucketNotification: the answer is not understood (status "), "{told}");
         assert!(told.contains(shown) && told.contains("POSTERN_S3_ENDPOINT_URL") && told.len() < 700, "{told}");
         let of = instance_of(&[("EVENT_SNS_TOPIC_ARN", ARN), ("FILEMANAGEMENT_PROVIDER_BUCKET_NAME", "photos")]);
-        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None }).await;
+        let found = aws.check_push(Pushed { instance: &of, s3: &s3, url: None, user: None }).await;
         let found = found.iter().find(|one| one.name == "bucket_notification").expect("the check");
         assert!(found.found.contains("is not understood (status ") && found.found.contains(shown), "{found:?}");
         assert!(found.advice.contains("POSTERN_S3_ENDPOINT_URL") && !found.advice.contains("network"), "{found:?}");

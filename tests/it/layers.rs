@@ -26,6 +26,7 @@ const SEAM: [&str; 5] = ["Answer", "Intake", "MAX_BODY_BYTES", "Request", "Sourc
 /// Modules without tokio, network, file, environment, clock or randomness, as file or folder under src.
 const PURE: &[&str] = &[
     "aws/setup/known",
+    "aws/setup/overlap",
     "aws/setup/policy",
     "aws/setup/wanted",
     "aws/setup/xml",

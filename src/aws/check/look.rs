@@ -8,7 +8,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use url::Url;
 
 use super::notification::{self, Announcement};
-use super::subscription::{self, Subscription};
+use super::subscription::{self, DeadLetters, Subscription};
 use super::{Aws, Finding, judge, policy, queue};
 use crate::config::{Instance, S3Config};
 use crate::health::Checked;
@@ -25,6 +25,8 @@ pub struct Pushed<'a> {
     pub s3: &'a S3Config,
     /// The URL at which its topics are subscribed; `None` where none is configured.
     pub url: Option<&'a Url>,
+    /// The user name that SNS must send (`POSTERN_SNS_BASIC_USERNAME`).
+    pub user: Option<&'a str>,
 }
 
 type Attributes = HashMap<String, String>;
@@ -33,7 +35,7 @@ impl Aws {
     /// Everything between the bucket and us, apart from whether bucket and topic exist: the bucket's region and notifications, and
     /// of each topic its access policy, our subscription and how that delivers. One finding for each, also for what is well.
     pub async fn check_push(&self, asked: Pushed<'_>) -> Vec<Checked> {
-        let Pushed { instance, s3, url } = asked;
+        let Pushed { instance, s3, url, user } = asked;
         let bucket = async {
             let Some(bucket) = &instance.bucket else { return (None, None) };
             tokio::join!(self.check_region(bucket, s3, &instance.topics), self.check_notification(bucket, s3, instance))
@@ -41,7 +43,7 @@ impl Aws {
         let topics = async {
             let mut all = Vec::new();
             for topic in &instance.topics {
-                all.extend(self.check_subscription(topic, instance.bucket.as_deref(), url).await);
+                all.extend(self.check_subscription(topic, instance.bucket.as_deref(), url, user).await);
             }
             all
         };
@@ -130,7 +132,13 @@ impl Aws {
     }
 
     /// Access policy of `topic`, and our subscription there.
-    async fn check_subscription(&self, topic: &str, bucket: Option<&str>, url: Option<&Url>) -> Vec<Checked> {
+    async fn check_subscription(
+        &self,
+        topic: &str,
+        bucket: Option<&str>,
+        url: Option<&Url>,
+        user: Option<&str>,
+    ) -> Vec<Checked> {
         let client = self.sns(self.region_of(topic)).await;
         let endpoint = self.endpoint.as_ref();
         let mut all = Vec::new();
@@ -164,14 +172,44 @@ impl Aws {
                 }
             }
         }
-        all.push(subscription::state(topic, &ours, url, attributes.as_ref()));
+        let wrong = first.and_then(|one| subscription::credentials(&one.endpoint, user)).filter(|_| ours.len() == 1);
+        all.push(wrong.unwrap_or_else(|| subscription::state(topic, &ours, url, attributes.as_ref())));
         if let Some(attributes) = &attributes {
             all.push(subscription::raw(attributes));
             all.push(subscription::delivery(attributes, &of_topic));
-            all.push(subscription::dead_letters(attributes));
+            all.push(subscription::dead_letters(attributes, self.dead_letter_queue(attributes, topic).await));
             all.push(subscription::filter(attributes));
         }
         all
+    }
+
+    /// The queue behind a subscription.
+    async fn dead_letter_queue(&self, attributes: &Attributes, topic: &str) -> DeadLetters {
+        let Some(arn) = subscription::dead_letter_target(attributes) else { return DeadLetters::Unseen };
+        let (Some(account), Some(name)) = (arn.split(':').nth(4), arn.rsplit(':').next()) else {
+            return DeadLetters::Unseen;
+        };
+        // SNS has its dead letters in its own region.
+        let mut config = aws_sdk_sqs::config::Builder::from(&self.shared(self.region_of(topic)).await);
+        if let Some(endpoint) = &self.endpoint {
+            config = config.endpoint_url(endpoint.as_str());
+        }
+        let client = aws_sdk_sqs::Client::from_conf(config.build());
+        let url = match client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account).send().await {
+            Ok(answer) => answer.queue_url().unwrap_or_default().to_owned(),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_queue_does_not_exist()) => {
+                return DeadLetters::Missing;
+            }
+            Err(_) => return DeadLetters::Unseen,
+        };
+        let asked = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::Policy);
+        let Ok(answer) = asked.send().await else { return DeadLetters::Unseen };
+        let policy = answer.attributes().and_then(|all| all.get(&QueueAttributeName::Policy));
+        if policy::lets_send(policy.map(String::as_str), &arn, topic) {
+            DeadLetters::Taking
+        } else {
+            DeadLetters::Refusing
+        }
     }
 
     async fn subscriptions(&self, client: &aws_sdk_sns::Client, topic: &str) -> Result<Vec<Subscription>, Finding> {

@@ -17,6 +17,7 @@ use crate::config::S3Config;
 use crate::health::Checked;
 
 pub use look::Pushed;
+pub use policy::{judge as judge_topic_policy, lets_everybody};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]

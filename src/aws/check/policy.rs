@@ -21,7 +21,7 @@ enum Says {
 }
 
 /// Judges the attribute `Policy` of `topic` for `bucket`.
-pub(super) fn judge(policy: Option<&str>, topic: &str, bucket: &str) -> Checked {
+pub fn judge(policy: Option<&str>, topic: &str, bucket: &str) -> Checked {
     let advice = "run `postern setup`, which adds the statement that lets this bucket publish";
     let Some(policy) = policy else {
         return Checked::fail(NAME, format!("topic {topic} has no access policy, so S3 may not publish to it"), advice);
@@ -30,10 +30,11 @@ pub(super) fn judge(policy: Option<&str>, topic: &str, bucket: &str) -> Checked 
         return Checked::warn(NAME, format!("the access policy of topic {topic} is not JSON"), advice);
     };
     let source = format!("arn:{}:s3:::{bucket}", topic.split(':').nth(1).unwrap_or("aws"));
+    let case = Case::publish(topic, &source);
     let (mut allowed, mut excluded) = (None, Vec::new());
     for statement in many(&policy["Statement"]) {
         let denies = text_is(&statement["Effect"], "Deny");
-        match says(statement, topic, &source) {
+        match says(statement, &case) {
             Says::Applies if denies => {
                 return Checked::fail(
                     NAME,
@@ -61,22 +62,66 @@ pub(super) fn judge(policy: Option<&str>, topic: &str, bucket: &str) -> Checked 
     }
 }
 
-fn says(statement: &Value, topic: &str, source: &str) -> Says {
+/// A statement by which S3 may publish to `topic` for every bucket of everybody, if there is one.
+pub fn lets_everybody(policy: &str, topic: &str) -> Option<String> {
+    let policy: Value = serde_json::from_str(policy).ok()?;
+    let limits = |statement: &Value| {
+        let keys = statement["Condition"].as_object().into_iter().flatten();
+        let mut keys = keys.flat_map(|(_, keys)| keys.as_object().into_iter().flatten());
+        keys.any(|(key, _)| key.eq_ignore_ascii_case("aws:SourceAccount"))
+    };
+    // No bucket has this name, so that only what looks at no bucket lets it.
+    let open = |statement: &&Value| {
+        text_is(&statement["Effect"], "Allow")
+            && !limits(statement)
+            && says(statement, &Case::publish(topic, "arn:aws:s3:::.")) == Says::Applies
+    };
+    many(&policy["Statement"]).find(open).map(sid)
+}
+
+/// Whether `policy` lets SNS put into `queue` what it cannot deliver of `topic`.
+pub(super) fn lets_send(policy: Option<&str>, queue: &str, topic: &str) -> bool {
+    let policy: Value = policy.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let case = Case { service: "sns.amazonaws.com", action: "sqs:sendmessage", resource: queue, source: topic };
+    let of = |effect: &str| {
+        let mut all = many(&policy["Statement"]).filter(|statement| text_is(&statement["Effect"], effect));
+        all.any(|statement| says(statement, &case) == Says::Applies)
+    };
+    of("Allow") && !of("Deny")
+}
+
+/// Who would do what, to what, and for what.
+struct Case<'a> {
+    service: &'a str,
+    /// In small letters.
+    action: &'a str,
+    resource: &'a str,
+    /// What the service sends as `aws:SourceArn`.
+    source: &'a str,
+}
+
+impl<'a> Case<'a> {
+    fn publish(topic: &'a str, source: &'a str) -> Self {
+        Self { service: "s3.amazonaws.com", action: "sns:publish", resource: topic, source }
+    }
+}
+
+fn says(statement: &Value, case: &Case<'_>) -> Says {
     let principal = &statement["Principal"];
-    let service = strings(&principal["Service"]).any(|name| fits(name, "s3.amazonaws.com"));
+    let service = strings(&principal["Service"]).any(|name| fits(name, case.service));
     let anybody = text_is(principal, "*") || strings(&principal["AWS"]).any(|name| name == "*");
     if !service && !anybody {
         return Says::Nothing;
     }
     let acts =
-        strings(&statement["Action"]).any(|action| fits(&action.to_ascii_lowercase(), "sns:publish") || action == "*");
-    if !acts || !strings(&statement["Resource"]).any(|resource| fits(resource, topic)) {
+        strings(&statement["Action"]).any(|action| fits(&action.to_ascii_lowercase(), case.action) || action == "*");
+    if !acts || !strings(&statement["Resource"]).any(|resource| fits(resource, case.resource)) {
         return Says::Nothing;
     }
     let Some(conditions) = statement["Condition"].as_object() else { return Says::Applies };
     for (operator, keys) in conditions {
         for (key, wanted) in keys.as_object().into_iter().flatten() {
-            if let Err(why) = meets(operator, key, wanted, source) {
+            if let Err(why) = meets(operator, key, wanted, case.source) {
                 return Says::Excluded(why);
             }
         }
@@ -158,6 +203,43 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:uploads-postern-dlq";
+
+    #[test]
+    fn a_queue_takes_dead_letters_only_where_its_policy_lets_sns_for_this_topic() {
+        let topic = "arn:aws:sns:eu-central-1:123456789012:uploads";
+        let statement = |effect: &str, source: &str| {
+            serde_json::json!({ "Effect": effect, "Principal": { "Service": "sns.amazonaws.com" }, "Action": "SQS:SendMessage",
+                "Resource": QUEUE, "Condition": { "ArnEquals": { "aws:SourceArn": source } } })
+        };
+        let lets = |statements: Value| {
+            lets_send(Some(&serde_json::json!({ "Statement": statements }).to_string()), QUEUE, topic)
+        };
+        assert!(lets(serde_json::json!([statement("Allow", topic)])));
+        assert!(!lets(serde_json::json!([statement("Allow", "arn:aws:sns:eu-central-1:123456789012:other")])));
+        assert!(!lets(serde_json::json!([statement("Allow", topic), statement("Deny", topic)])));
+        assert!(!lets_send(None, QUEUE, topic) && !lets_send(Some("{"), QUEUE, topic));
+    }
+
+    #[test]
+    fn a_statement_for_every_bucket_of_everybody_is_told() {
+        let topic = "arn:aws:sns:eu-central-1:123456789012:uploads";
+        let policy = |condition: Value| {
+            serde_json::json!({ "Statement": [{ "Sid": "open", "Effect": "Allow", "Principal": { "Service": "s3.amazonaws.com" },
+                "Action": "SNS:Publish", "Resource": topic, "Condition": condition }] })
+            .to_string()
+        };
+        assert_eq!(lets_everybody(&policy(Value::Null), topic).as_deref(), Some("statement open"));
+        let like = serde_json::json!({ "ArnLike": { "aws:SourceArn": "arn:aws:s3:::*" } });
+        assert!(lets_everybody(&policy(like), topic).is_some());
+        for narrow in [
+            serde_json::json!({ "ArnLike": { "aws:SourceArn": "arn:aws:s3:::photos" } }),
+            serde_json::json!({ "StringEquals": { "aws:SourceAccount": "123456789012" } }),
+        ] {
+            assert_eq!(lets_everybody(&policy(narrow), topic), None);
+        }
+    }
     use crate::health::Status;
 
     const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:uploads";

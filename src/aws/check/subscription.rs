@@ -22,16 +22,38 @@ pub(super) struct Subscription {
 const SHORT: u64 = 15 * 60;
 const DELIVERY: &str = "delivery_policy";
 
-/// Which of `subscriptions` is ours: that of `url`, compared without user information; without a URL those over HTTP.
+/// Which of `subscriptions` is ours: that of `url`, compared without user information; without a URL those over HTTP. An ended one,
+/// which SNS lists for days as `Deleted`, is none; those that may be confirmed come first.
 pub(super) fn ours<'a>(subscriptions: &'a [Subscription], url: Option<&Url>) -> Vec<&'a Subscription> {
     let wanted = url.map(plain);
     let is_ours = |one: &&Subscription| {
-        if !matches!(one.protocol.as_str(), "http" | "https") {
+        if !matches!(one.protocol.as_str(), "http" | "https") || one.arn == "Deleted" {
             return false;
         }
         wanted.as_ref().is_none_or(|wanted| Url::parse(&one.endpoint).is_ok_and(|url| plain(&url) == *wanted))
     };
-    subscriptions.iter().filter(is_ours).collect()
+    let mut ours: Vec<&Subscription> = subscriptions.iter().filter(is_ours).collect();
+    ours.sort_by_key(|one| !one.arn.starts_with("arn:"));
+    ours
+}
+
+/// What is wrong with the credentials that SNS sends for a subscription of `endpoint`, where the sidecar asks for those of `user`.
+pub(super) fn credentials(endpoint: &str, user: Option<&str>) -> Option<Checked> {
+    let user = user?;
+    let listed = Url::parse(endpoint).ok()?;
+    // In a URL it is encoded, as little as the standard of URLs wants.
+    let mut ours = listed.clone();
+    ours.set_username(user).ok()?;
+    let found = match listed.username() {
+        listed if listed == ours.username() => return None,
+        "" => "holds no user name",
+        _ => "holds another user name than POSTERN_SNS_BASIC_USERNAME",
+    };
+    Some(Checked::fail(
+        "subscription",
+        format!("the subscription of {} {found}: SNS's messages are answered 401", shown(endpoint)),
+        "run `postern setup`, which subscribes the URL anew with the credentials of these settings and ends the old subscription",
+    ))
 }
 
 /// A URL without user information and trailing slash.
@@ -121,11 +143,37 @@ pub(super) fn dead_letter_target(attributes: &HashMap<String, String>) -> Option
     policy["deadLetterTargetArn"].as_str().map(str::to_owned)
 }
 
+/// The queue that gets what SNS gives up on, as far as it could be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeadLetters {
+    /// It is there and takes what SNS sends.
+    Taking,
+    /// It is there, and its policy does not let SNS send.
+    Refusing,
+    /// It is not there.
+    Missing,
+    /// It could not be looked at.
+    Unseen,
+}
+
 /// That what SNS gives up on is kept.
-pub(super) fn dead_letters(attributes: &HashMap<String, String>) -> Checked {
+pub(super) fn dead_letters(attributes: &HashMap<String, String>, queue: DeadLetters) -> Checked {
     const NAME: &str = "dead_letter_queue";
-    match dead_letter_target(attributes) {
-        Some(arn) => Checked::ok(NAME, format!("what SNS gives up on goes to {}", clean(&arn))),
+    match dead_letter_target(attributes).map(|arn| (clean(&arn), queue)) {
+        Some((arn, DeadLetters::Taking)) => Checked::ok(NAME, format!("what SNS gives up on goes to {arn}")),
+        Some((arn, DeadLetters::Unseen)) => {
+            Checked::ok(NAME, format!("what SNS gives up on goes to {arn}, which could not be looked at"))
+        }
+        Some((arn, DeadLetters::Missing)) => Checked::fail(
+            NAME,
+            format!("what SNS gives up on is lost: {arn} does not exist"),
+            "run `postern setup`, which puts a queue in its place",
+        ),
+        Some((arn, DeadLetters::Refusing)) => Checked::fail(
+            NAME,
+            format!("what SNS gives up on is lost: the policy of {arn} does not let SNS send for this topic"),
+            "run `postern setup`, which adds that statement",
+        ),
         None => Checked::warn(
             NAME,
             "the subscription has no dead-letter queue: what SNS gives up on is lost",

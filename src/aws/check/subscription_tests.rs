@@ -50,7 +50,7 @@ fn raw_delivery_fails_and_a_filter_or_no_dead_letter_queue_warns() {
     assert_eq!(raw(&map(&[("RawMessageDelivery", "false")])).status, Status::Ok);
     assert_eq!(filter(&map(&[("FilterPolicy", r#"{"a":["b"]}"#)])).status, Status::Warn);
     assert_eq!(filter(&map(&[("FilterPolicy", "{}")])).status, Status::Ok);
-    assert_eq!(dead_letters(&map(&[])).status, Status::Warn);
+    assert_eq!(dead_letters(&map(&[]), DeadLetters::Unseen).status, Status::Warn);
     let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-central-1:1:dead"}"#;
     assert!(dead_letters(&map(&[("RedrivePolicy", policy)])).found.contains(":dead"));
 }
@@ -85,4 +85,35 @@ fn a_topics_policy_counts_where_the_subscription_has_none_and_nonsense_is_no_pan
     {
         delivery(&map(&[("EffectiveDeliveryPolicy", nonsense)]), &map(&[("DeliveryPolicy", nonsense)]));
     }
+}
+
+/// SNS lists what was ended as "Deleted" for days; once that passed for a subscription that waits for its confirmation.
+#[test]
+fn an_ended_subscription_is_none_and_a_confirmed_one_comes_first() {
+    let at = url("https://events.example.com/sns");
+    let all = [
+        one("Deleted", "https", at.as_str()),
+        one("PendingConfirmation", "https", at.as_str()),
+        one("arn:aws:sns:1", "https", at.as_str()),
+    ];
+    assert_eq!(ours(&all, Some(&at)), [&all[2], &all[1]]);
+    assert!(ours(&all[..1], Some(&at)).is_empty());
+}
+
+#[test]
+fn a_dead_letter_queue_that_is_gone_or_closed_fails() {
+    let attributes = map(&[("RedrivePolicy", r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-central-1:1:graves"}"#)]);
+    assert_eq!(dead_letters(&attributes, DeadLetters::Taking).status, Status::Ok);
+    assert!(dead_letters(&attributes, DeadLetters::Missing).found.contains("graves does not exist"));
+    assert!(dead_letters(&attributes, DeadLetters::Refusing).found.contains("does not let SNS"));
+}
+
+#[test]
+fn a_subscription_without_the_credentials_that_we_ask_for_fails() {
+    let said = |endpoint: &str, user: Option<&str>| credentials(endpoint, user).map(|checked| checked.found);
+    assert_eq!(said("https://sns:****@events.example.com/sns", Some("sns")), None);
+    assert_eq!(said("https://events.example.com/sns", None), None);
+    assert_eq!(said("https://a%40b:****@events.example.com/sns", Some("a@b")), None);
+    assert!(said("https://events.example.com/sns", Some("sns")).expect("wrong").contains("no user name"));
+    assert!(said("https://old:****@events.example.com/sns", Some("sns")).expect("wrong").contains("another user name"));
 }

@@ -11,9 +11,10 @@ use aws_sdk_s3::types::{
 };
 use serde_json::{Value, json};
 
-use super::known::unknown;
+use super::known::{is_void, unknown};
+use super::overlap::Entry;
 use super::wanted::KeyFilter;
-use super::{Amazon, Trouble, trouble};
+use super::{Amazon, HttpResponse, Trouble, trouble};
 
 /// Everything that a bucket announces.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,23 @@ impl Announcements {
     /// Whether there is one with this Id.
     pub fn has_id(&self, id: &str) -> bool {
         self.topics().iter().any(|one| one.id() == Some(id))
+    }
+
+    /// The others of every kind but EventBridge, which takes everything and stands in nobody's way.
+    pub fn entries_of_others(&self, id: &str) -> Vec<Entry> {
+        let entry = |id: Option<&str>, target: &str, events: &[Event], filter| Entry {
+            id: id.unwrap_or_default().to_owned(),
+            target: target.to_owned(),
+            events: events.iter().map(|event| event.as_str().to_owned()).collect(),
+            keys: rules(filter),
+        };
+        let topics = self.topics().iter().filter(|one| one.id() != Some(id));
+        let topics = topics.map(|one| entry(one.id(), one.topic_arn(), one.events(), one.filter()));
+        let queues = self.all.queue_configurations().iter();
+        let queues = queues.map(|one| entry(one.id(), one.queue_arn(), one.events(), one.filter()));
+        let functions = self.all.lambda_function_configurations().iter();
+        let functions = functions.map(|one| entry(one.id(), one.lambda_function_arn(), one.events(), one.filter()));
+        topics.chain(queues).chain(functions).collect()
     }
 
     /// How many others there are, of every kind.
@@ -200,6 +218,11 @@ impl Intercept for Text {
     }
 }
 
+/// Whether an answer is a success that says nothing.
+fn is_empty(raw: &HttpResponse) -> bool {
+    raw.status().is_success() && raw.body().bytes().is_some_and(|body| is_void(&String::from_utf8_lossy(body)))
+}
+
 /// An account is 12 digits; a plan for a topic that is not there yet knows none.
 fn known(owner: &str) -> Option<String> {
     (owner.len() == 12 && owner.bytes().all(|c| c.is_ascii_digit())).then(|| owner.to_owned())
@@ -215,7 +238,23 @@ impl Amazon {
             self.s3.get_bucket_notification_configuration().bucket(bucket).set_expected_bucket_owner(known(owner));
         let text = Text::default();
         let sent = call.customize().interceptor(text.clone()).send().await;
-        let found = sent.map_err(|error| trouble("s3:GetBucketNotification", &error))?;
+        let found = match sent {
+            Ok(found) => found,
+            // Some stores name the root otherwise where there is nothing in it; the SDK then reads nothing at all.
+            Err(error) if error.raw_response().is_some_and(is_empty) => {
+                return Ok(Announcements { all: NotificationConfiguration::builder().build(), unknown: None });
+            }
+            Err(error) => {
+                let mut trouble = trouble("s3:GetBucketNotification", &error);
+                if trouble.code == "AccessDenied" && known(owner).is_some() {
+                    trouble.text = format!(
+                        "{}; if the bucket is not of account {owner}, name its own with --account",
+                        trouble.text
+                    );
+                }
+                return Err(trouble);
+            }
+        };
         let all = NotificationConfiguration::builder()
             .set_topic_configurations(found.topic_configurations)
             .set_queue_configurations(found.queue_configurations)

@@ -40,6 +40,15 @@ pub(super) fn unknown(text: &str) -> Option<String> {
     }
 }
 
+/// Whether `text` is one element without anything in it, whatever its name.
+pub(super) fn is_void(text: &str) -> bool {
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: 16, ..ParsingOptions::default() };
+    Document::parse_with_options(text.trim(), options).is_ok_and(|document| {
+        let root = document.root_element();
+        root.tag_name().name().contains("Notification") && !root.descendants().skip(1).any(|node| !node.is_comment())
+    })
+}
+
 /// No deeper than the shapes are.
 fn within(node: Node<'_, '_>, shapes: &[Shape], path: &str) -> Option<String> {
     let name: String = node.tag_name().name().chars().take(80).collect();
@@ -72,6 +81,16 @@ mod tests {
         assert_eq!(unknown(KNOWN), None);
         assert_eq!(unknown(""), None, "a bucket that announces nothing");
         assert_eq!(unknown("<NotificationConfiguration/>"), None);
+    }
+
+    /// Moto calls its empty configuration otherwise than its others.
+    #[test]
+    fn an_element_with_nothing_in_it_announces_nothing_whatever_its_name() {
+        assert!(is_void(
+            "<?xml version=\"1.0\"?>\n<GetBucketNotificationResponse xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>"
+        ));
+        assert!(!is_void("<GetBucketNotificationResponse><TopicConfiguration/></GetBucketNotificationResponse>"));
+        assert!(!is_void("<Error/>") && !is_void("") && !is_void("{}"));
     }
 
     #[test]

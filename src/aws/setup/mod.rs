@@ -2,6 +2,7 @@
 
 mod buckets;
 mod known;
+pub mod overlap;
 pub mod policy;
 mod queues;
 pub mod signed;
@@ -124,6 +125,10 @@ const REFUSED: [&str; 6] = [
     "UnauthorizedOperation",
 ];
 
+/// What S3 says where a bucket is in another region than the one that is asked.
+const ELSEWHERE: [&str; 3] =
+    ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
+
 /// What became of a call of `action`.
 fn trouble<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Trouble
 where
@@ -144,6 +149,15 @@ where
     let message = clean(answered.message().unwrap_or("no message"));
     let text = if REFUSED.contains(&code.as_str()) {
         format!("not allowed ({message}); give the credentials the IAM action {action}")
+    } else if ELSEWHERE.contains(&code.as_str()) {
+        // S3 names the bucket's own region with every refusal that is about it.
+        let own = error.raw_response().and_then(|raw| raw.headers().get("x-amz-bucket-region")).map(clean);
+        let own = own.map_or_else(|| "another region".to_owned(), |region| format!("another region, {region}"));
+        format!(
+            "the bucket is in {own} ({code}), and S3 announces only to a topic of its own: make or name a topic there, and set filemanagement.provider.region_name to it"
+        )
+    } else if code == "NoSuchBucket" {
+        format!("there is no such bucket ({code}); check filemanagement.provider.bucket_name and POSTERN_BUCKETS")
     } else if super::check::BAD_CREDENTIALS.contains(&code.as_str()) {
         format!("the credentials are refused ({code}); check them and the clock of this machine")
     } else {

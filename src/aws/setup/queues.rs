@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use super::{Amazon, Trouble, trouble};
 
 /// A queue that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterQueue {
     /// Its URL.
     pub url: String,
@@ -19,6 +19,8 @@ pub struct DeadLetterQueue {
     pub retention: u64,
     /// Messages in it, about: visible, in flight and delayed.
     pub messages: u64,
+    /// The KMS key that encrypts it; empty where SQS does by itself.
+    pub key: String,
 }
 
 /// 14 days, the longest that SQS keeps a message.
@@ -53,6 +55,7 @@ impl Amazon {
             messages: count(QueueAttributeName::ApproximateNumberOfMessages)
                 + count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
                 + count(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+            key: get(QueueAttributeName::KmsMasterKeyId).unwrap_or_default(),
         })
     }
 

@@ -89,7 +89,7 @@ impl Amazon {
         call.send().await.map(drop).map_err(|error| trouble("sns:DeleteTopic", &error))
     }
 
-    /// Every subscription of the topic.
+    /// Every subscription of the topic that has not ended.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -99,7 +99,9 @@ impl Amazon {
         for _ in 0..MAX_PAGES {
             let call = self.sns.list_subscriptions_by_topic().topic_arn(topic).set_next_token(next);
             let page = call.send().await.map_err(|error| trouble("sns:ListSubscriptionsByTopic", &error))?;
-            all.extend(page.subscriptions().iter().map(|one| Listed {
+            // An ended one is listed as "Deleted" for days; it is no subscription.
+            let living = page.subscriptions().iter().filter(|one| one.subscription_arn() != Some("Deleted"));
+            all.extend(living.map(|one| Listed {
                 arn: one.subscription_arn().filter(|arn| arn.starts_with("arn:")).map(str::to_owned),
                 endpoint: one.endpoint().unwrap_or_default().to_owned(),
             }));

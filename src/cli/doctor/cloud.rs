@@ -71,9 +71,10 @@ async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
         all
     };
     let url = context.config.public_url.as_ref().map(sns_url);
+    let user = context.config.sns.basic.as_ref().map(|basic| basic.username.as_str());
     let push = async {
         if !foreign {
-            aws.check_push(Pushed { instance, s3, url: url.as_ref() }).await.into_iter().for_each(add);
+            aws.check_push(Pushed { instance, s3, url: url.as_ref(), user }).await.into_iter().for_each(add);
         }
     };
     let queues = async {

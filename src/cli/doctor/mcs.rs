@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, instance: &Instance, aws: &Aws, add: 
     let urls: Vec<&str> = config.mcs.iter().map(|endpoint| endpoint.url.expose()).collect();
     let mut events = wanted::events(&instance.objects, Store::Mcs);
     events.sort();
-    let wanted = Wanted { urls: &urls, events: &events, keys: &wanted::keys(&instance.objects) };
+    let wanted = Wanted { urls: &urls, events: &events, keys: &wanted::keys(&instance.objects, Store::Mcs) };
     for topic in &instance.mcs_topics {
         add(look(&s3, &topic.bucket, &wanted).await);
     }

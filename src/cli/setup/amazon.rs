@@ -1,31 +1,30 @@
 //! Amazon: topic, access policy, dead-letter queue, subscription, bucket notification, confirmation; in this order, because S3
-//! tries the topic while it takes the notification.
+//! tries the topic while it takes the notification. Before the first change the topic and every bucket are looked at, so that what
+//! cannot be done is said while nothing is half made.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
+use super::announce::{Bucket, announce};
+use super::confirm::confirmed;
+use super::dead_letters::dead_letters;
 use super::door;
 use super::kinds::Context;
 use super::report::{Failed, Report, Verdict};
-use super::subscription::{Found, Pending, Place, find, pretty, subscribe};
-use crate::aws::Aws;
+use super::subscription::{Ours, Place, find, pretty, subscribe};
 use crate::aws::setup::policy::{self, Merged};
 use crate::aws::setup::wanted::{self, Store};
-use crate::aws::setup::{Amazon, Attributes, DeadLetterQueue, Trouble, Wanted};
-use crate::config::{SetupInstance, topic_region};
+use crate::aws::setup::{Amazon, Attributes, Trouble, Wanted};
+use crate::aws::{Aws, judge_topic_policy, lets_everybody};
+use crate::config::{SetupInstance, partition_of, topic_region};
+use crate::health::Status;
 
 /// The steps, for what remains after a failure.
-const STEPS: [&str; 6] =
+pub(super) const STEPS: [&str; 6] =
     ["topic", "access policy", "dead-letter queue", "subscription", "bucket notification", "confirmation"];
-
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// How long a confirmation is waited for from a sidecar that this machine cannot reach.
-const UNSEEN_WAIT: Duration = Duration::from_secs(5);
 
 /// What all steps need.
 pub(super) struct Site {
+    pub(super) aws: Aws,
     pub(super) amazon: Amazon,
+    pub(super) region: String,
     pub(super) buckets: Vec<String>,
     /// What is ours in the buckets' notifications.
     pub(super) id: String,
@@ -59,6 +58,16 @@ pub(super) async fn site(context: &Context<'_>, instance: &SetupInstance) -> Res
     let Some(region) = region else {
         return Err(failed("topic", "no region is named: set filemanagement.provider.region_name"));
     };
+    if let (Some(arn), Some(own)) = (instance.topics.first(), &instance.region)
+        && own != region
+    {
+        return Err(failed(
+            "topic",
+            format!(
+                "{arn} is in {region}, and filemanagement.provider.region_name says {own}: S3 announces only to a topic of the bucket's own region; correct the one or the other"
+            ),
+        ));
+    }
     let endpoint = config.sns_endpoint.as_ref();
     let aws = Aws::for_setup(instance.credentials.clone(), region, endpoint, context.extra_ca_pem);
     let aws = aws.map_err(|error| failed("topic", error))?;
@@ -70,6 +79,8 @@ pub(super) async fn site(context: &Context<'_>, instance: &SetupInstance) -> Res
     }
     Ok(Site {
         amazon: aws.amazon(&config.s3).await,
+        aws,
+        region: region.to_owned(),
         buckets: instance.buckets.clone(),
         id: wanted::our_id(&instance.name),
     })
@@ -84,54 +95,78 @@ pub(super) async fn set_up(
     let public = context.config.public_url.as_ref();
     let public = public
         .ok_or_else(|| failed("topic", "POSTERN_PUBLIC_URL is not set: SNS must be told where the sidecar is"))?;
-    let endpoint =
-        door::sns_endpoint(public, context.config.sns_basic.as_ref()).map_err(|what| failed("topic", what))?;
+    let basic = context.config.sns_basic.as_ref();
+    let endpoint = door::sns_endpoint(public, basic).map_err(|what| failed("topic", what))?;
     let site = site(context, instance).await?;
-    let (topic, attributes) = topic(context, &site, instance, report).await?;
+    let place = locate(&site, instance).await.map_err(|trouble| failed("topic", trouble))?;
+    let owner =
+        context.args.account.clone().or_else(|| place.arn.as_deref().map(|arn| policy::account(arn).to_owned()));
+    // Nothing is made yet, so that all of it remains.
+    let early = |what: String| Failed { remains: STEPS.to_vec(), ..failed(STEPS[4], what) };
+    let mut buckets = Vec::new();
+    for name in &site.buckets {
+        let found = site.amazon.announcements(name, owner.as_deref().unwrap_or_default()).await;
+        let found = found.map_err(|trouble| early(format!("{name}: {trouble}")))?;
+        buckets.push(Bucket { name, found });
+    }
+    let mut wanted = Wanted {
+        id: site.id.clone(),
+        topic: place.arn.clone().unwrap_or_default(),
+        events: wanted::events(&instance.objects, Store::Amazon),
+        keys: wanted::keys(&instance.objects, Store::Amazon),
+    };
+    for bucket in &buckets {
+        bucket.refusal(&wanted).map_err(early)?;
+    }
+    let is_new = context.args.dry_run && place.attributes.is_none();
+    let (topic, attributes) = topic(context, &site, place, report).await?;
+    wanted.topic.clone_from(&topic);
     let account = context.args.account.clone().unwrap_or_else(|| policy::account(&topic).to_owned());
     access_policy(context, &site, &topic, &account, attributes.get("Policy"), report).await?;
-    let subscription =
-        if attributes.is_empty() { Found::None } else { find(&site.amazon, &topic, &endpoint, report).await? };
-    let queue = dead_letters(context, &site, &topic, &subscription, report).await?;
-    let pending = subscribe(
-        context,
-        &site.amazon,
-        Place { topic: &topic, endpoint: &endpoint, public },
-        subscription,
-        queue.as_deref(),
-        report,
-    )
-    .await?;
-    for bucket in &site.buckets {
-        let wanted = Wanted {
-            id: site.id.clone(),
-            topic: topic.clone(),
-            events: wanted::events(&instance.objects, Store::Amazon),
-            keys: wanted::keys(&instance.objects),
-        };
+    // A topic that would only be made has no subscriptions, and cannot be asked for them.
+    let ours = if is_new { Ours::default() } else { find(&site.amazon, &topic, &endpoint, report).await? };
+    let queue = dead_letters(context, &site, &topic, &ours, report).await?;
+    let place = Place { topic: &topic, endpoint: &endpoint, public, basic };
+    let pending = subscribe(context, &site.amazon, place, ours, queue.as_deref(), report).await?;
+    for bucket in buckets {
         announce(context, &site, bucket, &account, &wanted, report).await?;
     }
-    confirmed(context, &site, pending, report).await
+    confirmed(context, &site, pending, queue.as_deref(), report).await
+}
+
+/// The topic as it was found.
+struct Located {
+    /// Its ARN, where it is configured or was found by name.
+    arn: Option<String>,
+    name: String,
+    /// `None` where it is not there.
+    attributes: Option<Attributes>,
+}
+
+async fn locate(site: &Site, instance: &SetupInstance) -> Result<Located, Trouble> {
+    let configured = instance.topics.first();
+    let name = instance.topic_name.as_deref().or_else(|| configured.and_then(|arn| arn.rsplit(':').next()));
+    let name = name.unwrap_or_default().to_owned();
+    let arn = match configured {
+        Some(arn) => Some(arn.clone()),
+        None => site.amazon.find_topic(&name).await?,
+    };
+    let attributes = match &arn {
+        Some(arn) => site.amazon.topic(arn).await?,
+        None => None,
+    };
+    Ok(Located { arn, name, attributes })
 }
 
 async fn topic(
     context: &Context<'_>,
     site: &Site,
-    instance: &SetupInstance,
+    Located { arn: found, name, attributes }: Located,
     report: &mut Report<'_>,
 ) -> Result<(String, Attributes), Failed> {
     const STEP: &str = STEPS[0];
     let no = |trouble: Trouble| failed(STEP, trouble);
-    let name =
-        instance.topic_name.as_deref().or_else(|| instance.topics.first().and_then(|arn| arn.rsplit(':').next()));
-    let name = name.unwrap_or_default();
-    let found = match instance.topics.first() {
-        Some(arn) => Some(arn.clone()),
-        None => site.amazon.find_topic(name).await.map_err(no)?,
-    };
-    if let Some(arn) = &found
-        && let Some(attributes) = site.amazon.topic(arn).await.map_err(no)?
-    {
+    if let (Some(arn), Some(attributes)) = (&found, attributes) {
         if attributes.get("FifoTopic").is_some_and(|fifo| fifo == "true") {
             return Err(failed(
                 STEP,
@@ -139,23 +174,30 @@ async fn topic(
             ));
         }
         report.step(Verdict::Ok, STEP, arn);
-        if attributes.contains_key("KmsMasterKeyId") {
+        if attributes.get("KmsMasterKeyId").is_some_and(|key| !key.is_empty()) {
             report.step(
                 Verdict::Note,
                 STEP,
-                "it is encrypted: the key's policy must let s3.amazonaws.com use kms:GenerateDataKey and kms:Decrypt",
+                "it is encrypted: its key must be one of your own whose policy lets s3.amazonaws.com use kms:GenerateDataKey and kms:Decrypt; alias/aws/sns does not",
             );
         }
         return Ok((arn.clone(), attributes));
     }
     if context.args.dry_run {
-        let account = context.args.account.as_deref().unwrap_or("ACCOUNT");
-        let region = instance.region.as_deref().unwrap_or("REGION");
-        let arn = found.unwrap_or_else(|| format!("arn:aws:sns:{region}:{account}:{name}"));
+        let arn = match found {
+            Some(arn) => arn,
+            None => {
+                let account = context.account_of(&site.aws).await;
+                let partition = partition_of(&site.region).name;
+                format!("arn:{partition}:sns:{}:{}:{name}", site.region, account.as_deref().unwrap_or("ACCOUNT"))
+            }
+        };
         report.step(Verdict::Create, STEP, &arn);
-        return Ok((arn, Attributes::new()));
+        // What SNS gives a new topic is what the plan is made of too.
+        let policy = policy::owner_policy(&arn, policy::account(&arn));
+        return Ok((arn, Attributes::from([("Policy".to_owned(), policy)])));
     }
-    let made = site.amazon.create_topic(name).await.map_err(no)?;
+    let made = site.amazon.create_topic(&name).await.map_err(no)?;
     if found.is_some_and(|wanted| wanted != made) {
         report.step(Verdict::Create, STEP, &made);
         return Err(failed(
@@ -186,7 +228,19 @@ async fn access_policy(
             .map_err(|what| failed(STEP, format!("the topic's policy is not understood and is left alone: {what}")))?;
         merged = Merged { changed: merged.changed || next.changed, ..next };
     }
+    for bucket in &site.buckets {
+        let judged = judge_topic_policy(Some(&merged.text), topic, bucket);
+        if judged.status == Status::Fail {
+            // Ours is in it, so that only a Deny can be in the way; S3 would refuse the notification without saying which.
+            return Err(failed(STEP, format!("{}; {}", judged.found, judged.advice)));
+        }
+    }
     let buckets = site.buckets.join(", ");
+    if let Some(open) = lets_everybody(&merged.text, topic) {
+        let text =
+            format!("{open} lets S3 publish for every bucket of everybody; it is not of setup: narrow or remove it");
+        report.step(Verdict::Note, STEP, &text);
+    }
     if !merged.changed {
         report.step(Verdict::Ok, STEP, &format!("S3 may publish for {buckets} of account {account}"));
         return Ok(());
@@ -198,152 +252,7 @@ async fn access_policy(
     report.step(
         Verdict::Change,
         STEP,
-        &format!("lets S3 publish for {buckets} of account {account}, and nobody else's buckets"),
+        &format!("a statement lets S3 publish for {buckets} of account {account}; all other statements stay"),
     );
     Ok(())
-}
-
-/// The name of the queue that is ours.
-pub(super) fn queue_name(topic: &str) -> String {
-    let name = topic.rsplit(':').next().unwrap_or_default();
-    // SQS allows 80 characters; topics have up to 256 of the same kind.
-    let cut: String = name.chars().take(80 - "-postern-dlq".len()).collect();
-    format!("{cut}-postern-dlq")
-}
-
-/// The ARN of the queue behind the subscription; `None` where none is wanted.
-async fn dead_letters(
-    context: &Context<'_>,
-    site: &Site,
-    topic: &str,
-    subscription: &Found,
-    report: &mut Report<'_>,
-) -> Result<Option<String>, Failed> {
-    const STEP: &str = STEPS[2];
-    let no = |trouble: Trouble| failed(STEP, trouble);
-    if context.args.no_dlq {
-        report.step(Verdict::Note, STEP, "none, as asked: what SNS cannot deliver within the hour is lost");
-        return Ok(None);
-    }
-    let theirs = match subscription {
-        Found::One { attributes, .. } => {
-            attributes.get("RedrivePolicy").and_then(|text| policy::dead_letter_target(text))
-        }
-        Found::None | Found::Nameless => None,
-    };
-    let name =
-        theirs.as_deref().and_then(|arn| arn.rsplit(':').next()).map_or_else(|| queue_name(topic), str::to_owned);
-    let is_ours = name == queue_name(topic);
-    let account = theirs.as_deref().map(policy::account);
-    let (verdict, queue) = match site.amazon.queue(&name, account).await.map_err(no)? {
-        Some(queue) => (Verdict::Change, queue),
-        None if context.args.dry_run => {
-            let mut parts = topic.split(':').collect::<Vec<_>>();
-            parts[2] = "sqs";
-            *parts.last_mut().unwrap_or(&mut "") = &name;
-            let arn = parts.join(":");
-            (
-                Verdict::Create,
-                DeadLetterQueue { url: String::new(), arn, policy: String::new(), retention: 0, messages: 0 },
-            )
-        }
-        None => (Verdict::Create, site.amazon.create_queue(&name).await.map_err(no)?),
-    };
-    let merged = policy::merge(Some(&queue.policy), &policy::send_statement(&queue.arn, topic))
-        .map_err(|what| failed(STEP, format!("the policy of {name} is not understood and is left alone: {what}")))?;
-    let retention = is_ours && queue.retention != 1_209_600;
-    if merged.changed || retention {
-        report.exact("sqs:SetQueueAttributes Policy", &pretty(&merged.text));
-        if !context.args.dry_run {
-            site.amazon.set_queue(&queue.url, &merged.text, retention).await.map_err(no)?;
-        }
-    }
-    let verdict = if merged.changed || retention || verdict == Verdict::Create { verdict } else { Verdict::Ok };
-    let waiting =
-        if queue.messages > 0 { format!("; about {} messages wait in it", queue.messages) } else { String::new() };
-    report.step(verdict, STEP, &format!("{name}, which keeps for 14 days what SNS could not deliver{waiting}"));
-    if verdict == Verdict::Create && !queue.url.is_empty() {
-        report.step(Verdict::Note, STEP, &format!("the sidecar drains it with POSTERN_SQS_QUEUE_URL={}", queue.url));
-    }
-    Ok(Some(queue.arn))
-}
-
-async fn announce(
-    context: &Context<'_>,
-    site: &Site,
-    bucket: &str,
-    account: &str,
-    wanted: &Wanted,
-    report: &mut Report<'_>,
-) -> Result<(), Failed> {
-    const STEP: &str = STEPS[4];
-    let no = |trouble: Trouble| failed(STEP, trouble);
-    let found = site.amazon.announcements(bucket, account).await.map_err(no)?;
-    let others = match found.others(&wanted.id) {
-        0 => String::new(),
-        count => format!("; {count} other configurations of this bucket stay as they are"),
-    };
-    let text = format!("{bucket} announces {} to the topic{others}", wanted.events.join(", "));
-    if found.has(wanted) {
-        report.step(Verdict::Ok, STEP, &text);
-        return Ok(());
-    }
-    let verdict = if found.has_id(&wanted.id) { Verdict::Change } else { Verdict::Create };
-    found.replaceable().map_err(no)?;
-    let merged = found.with(wanted);
-    report.exact(&format!("s3:PutBucketNotificationConfiguration of {bucket}"), &format!("{:#}", merged.json()));
-    if !context.args.dry_run {
-        // A PUT replaces everything: what somebody else changed meanwhile must not be undone.
-        if site.amazon.announcements(bucket, account).await.map_err(no)? != found {
-            return Err(failed(
-                STEP,
-                format!("the notifications of {bucket} were changed by somebody else at this moment; run this again"),
-            ));
-        }
-        site.amazon.announce(bucket, account, merged).await.map_err(no)?;
-    }
-    report.step(verdict, STEP, &text);
-    Ok(())
-}
-
-/// Waits until the sidecar has confirmed, and says so, or what remains.
-async fn confirmed(
-    context: &Context<'_>,
-    site: &Site,
-    pending: Option<Pending>,
-    report: &mut Report<'_>,
-) -> Result<(), Failed> {
-    const STEP: &str = STEPS[5];
-    let Some(pending) = pending else {
-        report.step(Verdict::Ok, STEP, "the subscription is confirmed");
-        return Ok(());
-    };
-    if context.args.dry_run {
-        report.step(Verdict::Open, STEP, "the sidecar confirms the subscription by itself when SNS sends its token");
-        return Ok(());
-    }
-    // Nobody answers from here: it is not worth the whole wait, though SNS may see more than this machine does.
-    let wait = if pending.unreachable.is_some() { context.args.wait.min(UNSEEN_WAIT) } else { context.args.wait };
-    let until = Instant::now() + wait;
-    while let Some(arn) = &pending.arn {
-        let found = site.amazon.subscription(arn).await.map_err(|trouble| failed(STEP, trouble))?;
-        if found.is_some_and(|all| all.get("PendingConfirmation").is_some_and(|pending| pending == "false")) {
-            report.step(Verdict::Ok, STEP, "the sidecar has confirmed the subscription");
-            return Ok(());
-        }
-        if Instant::now() >= until {
-            break;
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    }
-    let why = match &pending.unreachable {
-        Some(what) => format!(
-            "not confirmed, and the sidecar cannot be reached from here ({what}): start it at POSTERN_PUBLIC_URL and run this again, which has SNS send the token again; the token is good for two days"
-        ),
-        None => format!(
-            "not confirmed within {}: look at the sidecar's log and at its event.sns.topic.arn, and run this again",
-            humantime::format_duration(context.args.wait)
-        ),
-    };
-    Err(failed(STEP, why))
 }

@@ -36,7 +36,7 @@ pub(super) async fn run(
     let (arn, renewed) = topic(context, &s3, instance, &id, report).await?;
     let mut events = wanted::events(&instance.objects, Store::Ceph);
     events.sort();
-    let hook = Hook { id, events, target: arn, keys: wanted::keys(&instance.objects) };
+    let hook = Hook { id, events, target: arn, keys: wanted::keys(&instance.objects, Store::Ceph) };
     for bucket in &instance.buckets {
         notification(context, &s3, bucket, &hook, renewed, report).await?;
     }

@@ -25,14 +25,28 @@ pub(super) fn sns_endpoint(public: &Url, basic: Option<&Basic>) -> Result<String
     Ok(url.into())
 }
 
-/// Whether a subscription's endpoint is `ours`; SNS masks a password, so that it does not count.
+/// Whether a subscription's endpoint leads to the same door as `ours`, with whatever credentials.
 pub(super) fn is_same(listed: &str, ours: &str) -> bool {
     let parts = |text: &str| {
         let url = Url::parse(text).ok()?;
         let place = (url.scheme().to_owned(), url.host_str()?.to_owned(), url.port_or_known_default());
-        Some((place, url.path().to_owned(), url.query().map(str::to_owned), url.username().to_owned()))
+        Some((place, url.path().to_owned(), url.query().map(str::to_owned)))
     };
     parts(listed).is_some_and(|listed| Some(listed) == parts(ours))
+}
+
+/// Whether a subscription's endpoint has the user name that `ours` has. SNS masks the password.
+pub(super) fn has_user_of(listed: &str, ours: &str) -> bool {
+    let user = |text: &str| Url::parse(text).map(|url| url.username().to_owned()).ok();
+    user(listed) == user(ours)
+}
+
+/// An endpoint of somebody else, for people: of a URL its origin, for what follows may be a secret.
+pub(super) fn shown(endpoint: &str) -> String {
+    match Url::parse(endpoint) {
+        Ok(url) if url.has_host() => url.origin().ascii_serialization(),
+        Ok(_) | Err(_) => endpoint.chars().filter(|c| !c.is_control()).take(200).collect(),
+    }
 }
 
 /// Whether a sidecar answers a probe at `url` from this machine; the text says what happened instead.
@@ -72,13 +86,19 @@ mod tests {
     fn an_endpoint_is_known_again_behind_the_mask_of_its_password() {
         let ours = "https://sns:secret@hooks.example.com/sns";
         assert!(is_same("https://sns:****@hooks.example.com:443/sns", ours));
-        for other in [
-            "https://hooks.example.com/sns",
-            "http://sns:****@hooks.example.com/sns",
-            "https://sns:x@hooks.example.com/sns2",
-            "arn:x",
-        ] {
+        assert!(is_same("https://hooks.example.com/sns", ours) && !has_user_of("https://hooks.example.com/sns", ours));
+        assert!(has_user_of("https://sns:****@hooks.example.com/sns", ours));
+        for other in
+            ["http://sns:****@hooks.example.com/sns", "https://sns:x@hooks.example.com/sns2", "arn:x", "me@example.com"]
+        {
             assert!(!is_same(other, ours), "{other}");
         }
+    }
+
+    #[test]
+    fn of_an_endpoint_of_somebody_else_only_the_origin_is_shown() {
+        assert_eq!(shown("https://u:p@other.example.com/hush?key=hush"), "https://other.example.com");
+        assert_eq!(shown("arn:aws:sqs:eu-central-1:1:q"), "arn:aws:sqs:eu-central-1:1:q");
+        assert_eq!(shown("me@example.com"), "me@example.com");
     }
 }

@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use url::Url;
+
 use super::report::{Failed, Report};
 use super::{Args, Kind, amazon, ceph, mcs, unmake};
-use crate::cli::EXIT_USAGE;
+use crate::aws::Aws;
+use crate::cli::{EXIT_USAGE, doctor};
 use crate::config::{self, Environment, SetupConfig, SetupInstance};
 use crate::egress::{Client, Options, ProxySettings};
 
@@ -15,6 +18,16 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a SetupConfig,
     pub(super) extra_ca_pem: &'a [Vec<u8>],
     pub(super) client: Client,
+    /// STS, where it is not Amazon's.
+    sts: Option<Url>,
+}
+
+impl Context<'_> {
+    /// The account of the credentials of `aws`, where STS tells it.
+    pub(super) async fn account_of(&self, aws: &Aws) -> Option<String> {
+        let endpoint = self.config.sns_endpoint.as_ref().or(self.sts.as_ref());
+        Some(aws.identity(&self.client, endpoint).await.ok()?.account)
+    }
 }
 
 /// Runs the command; gives the exit code.
@@ -43,7 +56,8 @@ pub(super) async fn run(args: &Args, env: &dyn Environment, out: &mut dyn Write,
         Ok(work) => work,
         Err(what) => return usage(err, &[what]),
     };
-    let context = Context { args, config: &config, extra_ca_pem: &extra_ca_pem, client };
+    let sts = doctor::identity::endpoint(env);
+    let context = Context { args, config: &config, extra_ca_pem: &extra_ca_pem, client, sts };
     let mut report = Report::new(out, args.json, args.dry_run);
     if !args.show_secrets {
         hide_secrets(&mut report, &config);
@@ -116,7 +130,7 @@ fn hide_secrets(report: &mut Report<'_>, config: &SetupConfig) {
         // As it stands in the URL, which encodes less than everything.
         if let Some(public) = &config.public_url
             && let Ok(url) = super::door::sns_endpoint(public, Some(basic))
-            && let Ok(url) = url::Url::parse(&url)
+            && let Ok(url) = Url::parse(&url)
         {
             let password = url.password().unwrap_or_default();
             report.hide(password);

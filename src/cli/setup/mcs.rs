@@ -86,7 +86,7 @@ async fn webhook(
         id: wanted::our_id(&instance.name),
         events,
         target: url.to_owned(),
-        keys: wanted::keys(&instance.objects),
+        keys: wanted::keys(&instance.objects, Store::Mcs),
     };
     let found = configuration(s3, bucket).await?;
     let others = match found.others(&hook.id).count() {
@@ -94,6 +94,13 @@ async fn webhook(
         count => format!("; {count} others of this bucket stay as they are"),
     };
     let text = format!("{bucket} announces {} to {url}{others}", hook.events.join(", "));
+    for other in found.hooks(MCS).filter(|other| other.id != hook.id && other.target == hook.target) {
+        let what = format!(
+            "webhook {} of {bucket}, which setup did not make, leads to the same URL: what both announce comes twice, and the store may refuse the second; remove that one in the panel",
+            other.id.chars().filter(|c| !c.is_control()).take(64).collect::<String>()
+        );
+        report.step(Verdict::Note, STEP, &what);
+    }
     if found.has(&hook, MCS) {
         report.step(Verdict::Ok, STEP, &text);
         return Ok(());

@@ -5,7 +5,13 @@
 #[cfg(feature = "aws")]
 mod amazon;
 #[cfg(feature = "aws")]
+mod announce;
+#[cfg(feature = "aws")]
 mod ceph;
+#[cfg(feature = "aws")]
+mod confirm;
+#[cfg(feature = "aws")]
+mod dead_letters;
 #[cfg(feature = "aws")]
 mod door;
 #[cfg(feature = "aws")]

@@ -2,23 +2,47 @@
 
 use url::Url;
 
-use super::amazon::failed;
+use super::amazon::{STEPS, failed};
 use super::door;
 use super::kinds::Context;
 use super::report::{Failed, Report, Verdict};
 use crate::aws::setup::policy;
 use crate::aws::setup::{Amazon, Attributes, Trouble};
+use crate::config::Basic;
 
-const STEP: &str = "subscription";
+const STEP: &str = STEPS[3];
 
-/// The subscription of our endpoint.
-pub(super) enum Found {
-    /// There is none.
-    None,
+/// A subscription of our endpoint.
+pub(super) struct One {
+    pub(super) arn: String,
+    /// As SNS lists it, with a masked password.
+    endpoint: String,
+    attributes: Attributes,
+}
+
+impl One {
+    fn is_confirmed(&self) -> bool {
+        self.attributes.get("PendingConfirmation").is_none_or(|pending| pending != "true")
+    }
+
+    pub(super) fn dead_letter_target(&self) -> Option<String> {
+        self.attributes.get("RedrivePolicy").and_then(|text| policy::dead_letter_target(text))
+    }
+}
+
+/// The subscriptions of our endpoint, with whatever credentials, those that are confirmed first.
+#[derive(Default)]
+pub(super) struct Ours {
+    pub(super) all: Vec<One>,
     /// There is one, not confirmed, that SNS lists without its ARN.
-    Nameless,
-    /// There is one.
-    One { arn: String, attributes: Attributes },
+    pub(super) nameless: bool,
+}
+
+impl Ours {
+    /// The queue that gets what ours gives up on.
+    pub(super) fn dead_letter_target(&self) -> Option<String> {
+        self.all.iter().find_map(One::dead_letter_target)
+    }
 }
 
 /// Finds ours, and tells of those that will never be confirmed.
@@ -27,37 +51,28 @@ pub(super) async fn find(
     topic: &str,
     endpoint: &str,
     report: &mut Report<'_>,
-) -> Result<Found, Failed> {
-    let listed = amazon.subscriptions(topic).await.map_err(|trouble| failed(STEP, trouble))?;
-    let mut found = Found::None;
-    for one in listed {
-        let ours = door::is_same(&one.endpoint, endpoint);
+) -> Result<Ours, Failed> {
+    let mut ours = Ours::default();
+    for one in amazon.subscriptions(topic).await.map_err(|trouble| failed(STEP, trouble))? {
+        let is_ours = door::is_same(&one.endpoint, endpoint);
         match one.arn {
-            None if ours => found = if matches!(found, Found::None) { Found::Nameless } else { found },
-            None => report.step(
-                Verdict::Note,
-                STEP,
-                &format!(
-                    "{} has never confirmed its subscription; SNS forgets it by itself, and it is left alone",
-                    one.endpoint
-                ),
-            ),
-            Some(_) if !ours => {}
+            None if is_ours => ours.nameless = true,
+            None => {
+                let who = door::shown(&one.endpoint);
+                let text = format!(
+                    "{who} has never confirmed its subscription; SNS forgets it by itself, and it is left alone"
+                );
+                report.step(Verdict::Note, STEP, &text);
+            }
+            Some(_) if !is_ours => {}
             Some(arn) => {
                 let attributes = amazon.subscription(&arn).await.map_err(|trouble| failed(STEP, trouble))?;
-                if matches!(found, Found::One { .. }) {
-                    report.step(
-                        Verdict::Note,
-                        STEP,
-                        &format!("{arn} is a second subscription of the same endpoint; unsubscribe one of them"),
-                    );
-                } else if let Some(attributes) = attributes {
-                    found = Found::One { arn, attributes };
-                }
+                ours.all.extend(attributes.map(|attributes| One { arn, endpoint: one.endpoint, attributes }));
             }
         }
     }
-    Ok(found)
+    ours.all.sort_by_key(|one| !one.is_confirmed());
+    Ok(ours)
 }
 
 /// Who subscribes to what.
@@ -65,12 +80,16 @@ pub(super) struct Place<'a> {
     pub(super) topic: &'a str,
     pub(super) endpoint: &'a str,
     pub(super) public: &'a Url,
+    /// What stands in `endpoint` as user information.
+    pub(super) basic: Option<&'a Basic>,
 }
 
-/// What is left to wait for: the ARN of a subscription that is not confirmed.
+/// What is left to wait for: a subscription that is not confirmed.
 pub(super) struct Pending {
     pub(super) arn: Option<String>,
     pub(super) unreachable: Option<String>,
+    /// Subscriptions of our endpoint with other credentials, which are of no use once this one is confirmed.
+    pub(super) instead_of: Vec<String>,
 }
 
 /// Subscribes our endpoint, or repairs its subscription.
@@ -78,74 +97,175 @@ pub(super) async fn subscribe(
     context: &Context<'_>,
     amazon: &Amazon,
     place: Place<'_>,
-    found: Found,
+    Ours { mut all, nameless }: Ours,
     queue: Option<&str>,
     report: &mut Report<'_>,
 ) -> Result<Option<Pending>, Failed> {
-    let no = |trouble: Trouble| failed(STEP, trouble);
     let dry = context.args.dry_run;
-    let existing = if let Found::One { attributes, .. } = &found { attributes.clone() } else { Attributes::new() };
+    let opens = door::opens(&context.client, &door::url(place.public, "/sns")).await;
+    if all.is_empty() && nameless {
+        return again(context, amazon, &place, opens, None, report).await.map(Some);
+    }
+    // Which one has our credentials, SNS does not show; but it has one subscription of each endpoint, password included.
+    let mut asked = false;
+    if place.basic.is_some() && !all.is_empty() {
+        if dry {
+            tell_of_credentials(&place, &all[0], report);
+        } else {
+            let wanted = wanted(&Attributes::new(), queue)?;
+            let arn = amazon.subscribe(place.topic, place.endpoint, &wanted).await.map_err(|t| failed(STEP, t))?;
+            asked = true;
+            match all.iter().position(|one| one.arn == arn) {
+                Some(at) => all.swap(0, at),
+                None => {
+                    let text = format!(
+                        "{}: it was subscribed with other credentials, and is anew with those of POSTERN_SNS_BASIC_USERNAME and _PASSWORD",
+                        place.endpoint
+                    );
+                    report.step(Verdict::Create, STEP, &text);
+                    let instead_of = all.into_iter().map(|one| one.arn).collect();
+                    return Ok(Some(Pending { arn: Some(arn), unreachable: opens.err(), instead_of }));
+                }
+            }
+        }
+    }
+    let mut all = all.into_iter();
+    let Some(main) = all.next() else { return fresh(context, amazon, &place, opens, queue, report).await.map(Some) };
+    let others: Vec<String> = all.map(|one| one.arn).collect();
+    repair(context, amazon, &main, place.endpoint, queue, report).await?;
+    if asked {
+        if !main.is_confirmed() {
+            report.step(Verdict::Change, STEP, "it was not confirmed: SNS was asked to send its token again");
+            return Ok(Some(Pending { arn: Some(main.arn), unreachable: opens.err(), instead_of: others }));
+        }
+        end(amazon, &others, report).await?;
+    } else if !others.is_empty() && place.basic.is_none() {
+        let text = format!(
+            "there are more subscriptions of the same endpoint, so that every message comes as often; unsubscribe {}",
+            others.join(", ")
+        );
+        report.step(Verdict::Note, STEP, &text);
+    }
+    if main.is_confirmed() {
+        return Ok(None);
+    }
+    again(context, amazon, &place, opens, Some(main.arn), report).await.map(Some)
+}
+
+/// Ends subscriptions of our endpoint whose credentials the sidecar refuses.
+pub(super) async fn end(amazon: &Amazon, arns: &[String], report: &mut Report<'_>) -> Result<(), Failed> {
+    for arn in arns {
+        amazon.unsubscribe(arn).await.map_err(|trouble| failed(STEP, trouble))?;
+        report.step(Verdict::Remove, STEP, &format!("{arn}, of the same endpoint with other credentials"));
+    }
+    Ok(())
+}
+
+/// What a dry run can know of the credentials in the endpoint.
+fn tell_of_credentials(place: &Place<'_>, one: &One, report: &mut Report<'_>) {
+    if door::has_user_of(&one.endpoint, place.endpoint) {
+        let text = "SNS masks its password: whether it is that of POSTERN_SNS_BASIC_PASSWORD shows only without --dry-run; another one is subscribed anew, and the old subscription then ended";
+        report.step(Verdict::Note, STEP, text);
+    } else {
+        let text = "it has another user name than POSTERN_SNS_BASIC_USERNAME: it is subscribed anew, and the old subscription ended once the new one is confirmed";
+        report.step(Verdict::Change, STEP, text);
+    }
+}
+
+/// What a subscription must be told that has `existing`.
+fn wanted(existing: &Attributes, queue: Option<&str>) -> Result<Attributes, Failed> {
     let delivery = policy::delivery_policy(existing.get("DeliveryPolicy").map(String::as_str))
         .map_err(|what| failed(STEP, format!("its delivery policy is not understood: {what}")))?;
-    let mut wanted = Attributes::from([("RawMessageDelivery".to_owned(), "false".to_owned())]);
+    let mut wanted = Attributes::new();
+    if existing.get("RawMessageDelivery").is_none_or(|raw| raw != "false") && !existing.is_empty() {
+        wanted.insert("RawMessageDelivery".to_owned(), "false".to_owned());
+    }
     if delivery.changed {
         wanted.insert("DeliveryPolicy".to_owned(), delivery.text);
     }
-    if let Some(queue) = queue {
+    let current = existing.get("RedrivePolicy").and_then(|text| policy::dead_letter_target(text));
+    if let Some(queue) = queue.filter(|queue| current.as_deref() != Some(*queue)) {
         wanted.insert("RedrivePolicy".to_owned(), policy::redrive_policy(queue));
     }
-    let raw = existing.get("RawMessageDelivery").is_none_or(|raw| raw == "false");
-    let same_queue =
-        existing.get("RedrivePolicy").and_then(|text| policy::dead_letter_target(text)).as_deref() == queue;
-    if matches!(found, Found::One { .. }) {
-        wanted.retain(|name, _| !(name == "RawMessageDelivery" && raw || name == "RedrivePolicy" && same_queue));
-    }
-    let opens = door::opens(&context.client, &door::url(place.public, "/sns")).await;
-    let retries = format!("{} more tries over {} s", policy::RETRIES, policy::RETRY_SECONDS);
-    match found {
-        Found::One { arn, attributes } => {
-            for (name, value) in &wanted {
-                report.exact(&format!("sns:SetSubscriptionAttributes {name}"), &pretty(value));
-                if !dry {
-                    amazon.set_subscription(&arn, name, value).await.map_err(no)?;
-                }
-            }
-            let verdict = if wanted.is_empty() { Verdict::Ok } else { Verdict::Change };
-            let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
-            let changed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
-            report.step(verdict, STEP, &format!("{}{changed}: {retries}", place.endpoint));
-            if attributes.get("FilterPolicy").is_some_and(|filter| filter.len() > 2) {
-                report.step(
-                    Verdict::Note,
-                    STEP,
-                    "it has a filter policy, which S3's messages (they carry no attributes) may not pass; remove it",
-                );
-            }
-            if attributes.get("PendingConfirmation").is_none_or(|pending| pending != "true") {
-                return Ok(None);
-            }
-            again(context, amazon, &place, opens, Some(arn), report).await.map(Some)
-        }
-        Found::Nameless => again(context, amazon, &place, opens, None, report).await.map(Some),
-        Found::None => {
-            let shown: serde_json::Value = wanted
-                .iter()
-                .map(|(name, value)| (name.clone(), serde_json::from_str(value).unwrap_or_default()))
-                .collect::<serde_json::Map<_, _>>()
-                .into();
-            report.exact(
-                &format!("sns:Subscribe {} with Attributes (each as a string)", place.endpoint),
-                &format!("{shown:#}"),
-            );
-            let mut arn = None;
-            if !dry {
-                let made = amazon.subscribe(place.topic, place.endpoint, &wanted).await.map_err(no)?;
-                arn = Some(made).filter(|arn| arn.starts_with("arn:"));
-            }
-            report.step(Verdict::Create, STEP, &format!("{}: {retries}", place.endpoint));
-            Ok(Some(Pending { arn, unreachable: opens.err() }))
+    Ok(wanted)
+}
+
+fn retries() -> String {
+    format!("{} more tries over {} s", policy::RETRIES, policy::RETRY_SECONDS)
+}
+
+/// Changes what differs of a subscription that is there.
+async fn repair(
+    context: &Context<'_>,
+    amazon: &Amazon,
+    one: &One,
+    endpoint: &str,
+    queue: Option<&str>,
+    report: &mut Report<'_>,
+) -> Result<(), Failed> {
+    let wanted = wanted(&one.attributes, queue)?;
+    for (name, value) in &wanted {
+        report.exact(&format!("sns:SetSubscriptionAttributes {name}"), &pretty(value));
+        if !context.args.dry_run {
+            amazon.set_subscription(&one.arn, name, value).await.map_err(|trouble| failed(STEP, trouble))?;
         }
     }
+    let verdict = if wanted.is_empty() { Verdict::Ok } else { Verdict::Change };
+    let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
+    let changed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    report.step(verdict, STEP, &format!("{endpoint}{changed}: {}", retries()));
+    if one.attributes.get("FilterPolicy").is_some_and(|filter| filter.trim().len() > 2) {
+        let body = one.attributes.get("FilterPolicyScope").is_some_and(|scope| scope == "MessageBody");
+        let why = if body { "" } else { ", and S3's messages carry no attributes" };
+        let text = format!("it has a filter policy: SNS sends only what passes it{why}; remove it unless it is meant");
+        report.step(Verdict::Note, STEP, &text);
+    }
+    Ok(())
+}
+
+/// What a subscription that was not there, or not confirmed, still lacks now that it is.
+pub(super) async fn complete(
+    amazon: &Amazon,
+    arn: &str,
+    attributes: &Attributes,
+    queue: Option<&str>,
+    report: &mut Report<'_>,
+) -> Result<(), Failed> {
+    let wanted = wanted(attributes, queue)?;
+    for (name, value) in &wanted {
+        amazon.set_subscription(arn, name, value).await.map_err(|trouble| failed(STEP, trouble))?;
+    }
+    if !wanted.is_empty() {
+        let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
+        report.step(Verdict::Change, STEP, &format!("({}): {}", names.join(", "), retries()));
+    }
+    Ok(())
+}
+
+/// A subscription of what nobody has subscribed.
+async fn fresh(
+    context: &Context<'_>,
+    amazon: &Amazon,
+    place: &Place<'_>,
+    opens: Result<(), String>,
+    queue: Option<&str>,
+    report: &mut Report<'_>,
+) -> Result<Pending, Failed> {
+    let wanted = wanted(&Attributes::new(), queue)?;
+    let shown: serde_json::Value = wanted
+        .iter()
+        .map(|(name, value)| (name.clone(), serde_json::from_str(value).unwrap_or_default()))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let what = format!("sns:Subscribe {} with Attributes (each as a string)", place.endpoint);
+    report.exact(&what, &format!("{shown:#}"));
+    let mut arn = None;
+    if !context.args.dry_run {
+        let made = amazon.subscribe(place.topic, place.endpoint, &wanted).await;
+        arn = Some(made.map_err(|trouble: Trouble| failed(STEP, trouble))?).filter(|arn| arn.starts_with("arn:"));
+    }
+    report.step(Verdict::Create, STEP, &format!("{}: {}", place.endpoint, retries()));
+    Ok(Pending { arn, unreachable: opens.err(), instead_of: Vec::new() })
 }
 
 /// A subscription that is not confirmed gets another token, if there is somebody to take it.
@@ -158,16 +278,17 @@ async fn again(
     report: &mut Report<'_>,
 ) -> Result<Pending, Failed> {
     if let Err(what) = opens {
-        return Ok(Pending { arn, unreachable: Some(what) });
+        return Ok(Pending { arn, unreachable: Some(what), instead_of: Vec::new() });
     }
     if context.args.dry_run {
         report.step(Verdict::Change, STEP, "it is not confirmed: SNS is asked to send its token again");
-        return Ok(Pending { arn, unreachable: None });
+        return Ok(Pending { arn, unreachable: None, instead_of: Vec::new() });
     }
     let sent = amazon.subscribe(place.topic, place.endpoint, &Attributes::new()).await;
     let sent = sent.map_err(|trouble| failed(STEP, trouble))?;
     report.step(Verdict::Change, STEP, "it was not confirmed: SNS was asked to send its token again");
-    Ok(Pending { arn: arn.or_else(|| Some(sent).filter(|arn| arn.starts_with("arn:"))), unreachable: None })
+    let arn = arn.or_else(|| Some(sent).filter(|arn| arn.starts_with("arn:")));
+    Ok(Pending { arn, unreachable: None, instead_of: Vec::new() })
 }
 
 /// JSON for people; what is none stays as it is.

@@ -156,3 +156,103 @@ async fn with_nobody_at_the_public_url_it_says_what_remains_and_a_later_run_fini
     let listed = aws.sns("ListSubscriptionsByTopic", &[("TopicArn", ARN)]).await.text();
     assert_eq!(listed.matches("<Endpoint>").count(), 1, "no second pending subscription: {listed}");
 }
+
+/// A topic that two sidecars share, a console's configuration and a queue of somebody's own: setup adds what is missing and takes
+/// only that away again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_console_or_another_sidecar_made_is_used_and_left() {
+    let test = "what_a_console_or_another_sidecar_made_is_used_and_left";
+    if tool(test, "POSTERN_TEST_LOCALSTACK").is_none() {
+        return;
+    }
+    let server = ToolServer::start("localstack", &[]);
+    let aws = Aws::at(server.endpoint());
+    aws.s3(Method::PUT, "/photos", &[], "").await;
+    aws.create_topic("changes").await;
+    let console = format!(
+        "<NotificationConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TopicConfiguration><Id>console</Id>\
+        <Topic>{ARN}</Topic><Event>s3:ObjectCreated:*</Event></TopicConfiguration></NotificationConfiguration>"
+    );
+    aws.s3(Method::PUT, "/photos?notification", &[], &console).await;
+    let (one, other) = (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
+    let (one, other) = (settings(server.endpoint(), &one), settings(server.endpoint(), &other));
+
+    // Nobody is there to confirm, and that is all that fails.
+    let said = setup(&one, &["--wait", "1s"]).await;
+    assert_eq!(said.verdicts("FAILED").len(), 1, "{}", said.out);
+    assert!(said.out.contains("by console") && said.out.contains("FAILED        confirmation"), "{}", said.out);
+    let both = notifications(&aws).await;
+    assert_eq!(both.matches("ObjectCreated").count(), 1, "S3 refuses the same event twice: {both}");
+    assert!(both.contains("ObjectRemoved"), "{both}");
+    let said = setup(&other, &["--wait", "1s"]).await;
+    assert!(said.out.contains("ok            bucket notification"), "{}", said.out);
+
+    // The other sidecar still has the queue, and the console's configuration still publishes.
+    let said = setup(&one, &["--remove"]).await;
+    fine(&said);
+    assert!(said.out.contains("kept: 1 other subscriptions"), "{}", said.out);
+    assert!(said.out.contains("may still publish for photos"), "{}", said.out);
+    assert!(notifications(&aws).await.contains(">console<"));
+    let policy = aws.sns("GetTopicAttributes", &[("TopicArn", ARN)]).await.text();
+    assert!(policy.contains("PosternPublish"), "{policy}");
+
+    // What S3 would refuse is said before anything is made.
+    let theirs = console.replace("ObjectCreated:*", "ObjectRemoved:Delete").replace(":changes<", ":theirs<");
+    aws.create_topic("theirs").await;
+    aws.s3(Method::PUT, "/photos?notification", &[], &theirs).await;
+    let said = setup(&one, &["--dry-run"]).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert!(said.out.contains("configuration console (to arn:aws:sns:us-east-1:000000000000:theirs)"), "{}", said.out);
+    assert!(said.out.contains("s3:ObjectRemoved:Delete too"), "{}", said.out);
+}
+
+/// SNS masks the password of a subscription. Once a new one was not noticed, and every message was answered 401.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_basic_password_is_subscribed_anew_and_the_old_subscription_ended() {
+    let test = "a_new_basic_password_is_subscribed_anew_and_the_old_subscription_ended";
+    if tool(test, "POSTERN_TEST_LOCALSTACK").is_none() {
+        return;
+    }
+    let server = ToolServer::start("localstack", &[]);
+    let aws = Aws::at(server.endpoint());
+    aws.s3(Method::PUT, "/photos", &[], "").await;
+    let receiver = Receiver::start().await;
+    let certificate = call(Method::GET, &format!("{}{CERTIFICATE_PATH}", server.endpoint()), &[], "").await;
+    let anchor = write(server.folder(), "anchor.pem", &certificate.text());
+    // LocalStack answers no challenge, so that the sidecar here asks for nothing; what SNS is told is what matters.
+    let sidecar = Sidecar::start(
+        ARN,
+        &receiver.url("/events"),
+        &[("POSTERN_SNS_ENDPOINT_URL", server.endpoint()), ("POSTERN_SNS_TRUST_ANCHOR_FILE", anchor.as_str())],
+    )
+    .await;
+    let sns_url = sidecar.sns_url();
+    let public = sns_url.strip_suffix("/sns").expect("the route");
+    let with = |password: &'static str| {
+        let mut all = settings(server.endpoint(), public);
+        all.extend([("POSTERN_SNS_BASIC_USERNAME", "sns"), ("POSTERN_SNS_BASIC_PASSWORD", password)]);
+        all
+    };
+    fine(&setup(&settings(server.endpoint(), public), &[]).await);
+    // From none to some, then another: each time one subscription is left, and it is the new one.
+    for password in ["hush-hush-1", "hush-hush-2"] {
+        let said = setup(&with(password), &[]).await;
+        fine(&said);
+        assert_eq!(said.verdicts("remove").len(), 1, "{}", said.out);
+        let listed = aws.sns("ListSubscriptionsByTopic", &[("TopicArn", ARN)]).await.text();
+        assert_eq!(listed.matches("<Endpoint>").count(), 1, "{listed}");
+        assert!(listed.contains(&format!("sns:{password}@")), "{listed}");
+        assert!(aws.is_confirmed(ARN).await);
+        let subscription = aws.subscription(ARN).await;
+        let attributes = aws.sns("GetSubscriptionAttributes", &[("SubscriptionArn", &subscription)]).await.text();
+        assert!(attributes.contains("changes-postern-dlq") && attributes.contains("maxDelayTarget"), "{attributes}");
+        let said = setup(&with(password), &[]).await;
+        fine(&said);
+        assert_eq!(said.verdicts("ok").len(), 6, "nothing is left to do: {}", said.out);
+    }
+    let said = setup(&with("hush-hush-2"), &["--dry-run"]).await;
+    assert!(said.out.contains("SNS masks its password"), "{}", said.out);
+    fine(&setup(&with("hush-hush-2"), &["--remove"]).await);
+    let listed = aws.sns("ListSubscriptionsByTopic", &[("TopicArn", ARN)]).await.text();
+    assert_eq!(listed.matches("<Endpoint>").count(), 0, "{listed}");
+}

@@ -151,6 +151,7 @@ PY
 }
 
 # launch STATE_DIR COMMAND...: starts a server in a session of its own, its output in STATE_DIR/log, its id in STATE_DIR/pid.
+# With POSTERN_TEST_OWNER, a process id, it does not outlive that process, which a kill -9 keeps from stopping it.
 launch() {
   local state=$1
   shift
@@ -158,6 +159,12 @@ launch() {
   printf '%s\n' "$!" >"$state/pid"
   # tests/run stops what a killed test left behind.
   if [ -n "${POSTERN_TEST_PIDS:-}" ]; then printf '%s\n' "$state" >"$POSTERN_TEST_PIDS/$!"; fi
+  if [ -n "${POSTERN_TEST_OWNER:-}" ]; then outlive_nobody "$state" "$!" "$POSTERN_TEST_OWNER" >/dev/null 2>&1 </dev/null & fi
+}
+
+outlive_nobody() {
+  while kill -0 "$2" && kill -0 "$3"; do sleep 1; done
+  kill -0 "$3" || stop_server "$1"
 }
 
 # stop_server STATE_DIR: ends what launch started there, and only that.

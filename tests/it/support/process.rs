@@ -81,6 +81,8 @@ impl ToolServer {
         let ports = [(); 3].map(|()| free_port().to_string()).join(" ");
         let mut command = Command::new(&self.script);
         command.arg("start").arg(self.state.path()).args(arguments).env("POSTERN_TEST_PORTS", ports);
+        // A test run that is killed takes its servers with it.
+        command.env("POSTERN_TEST_OWNER", std::process::id().to_string());
         let output = command.output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", self.script.display()));
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -12,6 +12,7 @@ use crate::support::s3::S3;
 use crate::support::sidecar::KEY;
 use crate::support::wait::{PATIENCE, wait_until};
 
+mod ceph;
 mod kills;
 mod million;
 mod polling;

@@ -33,7 +33,7 @@ impl Push {
 }
 
 /// The records that the app was given about `key`, as (event name, eTag), in order and each event once.
-fn heard(app: &Receiver, key: &str) -> Vec<(String, String)> {
+pub(super) fn heard(app: &Receiver, key: &str) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();
     let mut heard = Vec::new();
     for received in app.received() {

@@ -1,37 +1,52 @@
 //! Ceph RGW: real SigV4, its own dialect, and topics that keep what they cannot deliver.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use hyper::{Method, StatusCode};
+use postern::simulator::process::Sidecar;
 
 use super::setup;
 use crate::support::ceph::Ceph;
-use crate::support::process::free_port;
+use crate::support::front::Front;
 use crate::support::receiver::{Received, Receiver};
-use crate::support::sidecar::{KEY, Sidecar};
+use crate::support::sidecar::KEY;
 use crate::support::tool;
+use crate::support::wait::{PATIENCE, wait_until};
 
 const SECRET: &str = "hush-hush-hush-hush-hush";
+const ODD: &str = "a b+c%20ü.txt";
 
-fn about(received: &Received) -> (String, String) {
-    let body = received.json();
-    let record = &body["message"]["raw"]["Records"][0];
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    (
-        text(&record["eventName"]),
-        text(&body["message"]["events"][0]["elementKey"]) + &text(&record["s3"]["object"]["key"]),
-    )
+/// Event name, key and eTag of each event that the app was given, by event id: once, however often it was sent.
+fn told(app: &Receiver) -> BTreeMap<String, (String, String, String)> {
+    let told = |received: &Received| {
+        assert!(received.is_signed_with(KEY));
+        let body = received.json();
+        let record = &body["message"]["raw"]["Records"][0];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let key = text(&body["message"]["events"][0]["objectId"]);
+        assert_eq!(key, text(&record["s3"]["object"]["key"]), "Ceph's keys are as they are");
+        (text(&body["message"]["eventId"]), (text(&record["eventName"]), key, text(&record["s3"]["object"]["eTag"])))
+    };
+    app.received().iter().map(told).collect()
+}
+
+/// The eTags of the creations of `key` that the app was told of, in order.
+fn heard(app: &Receiver, key: &str) -> Vec<String> {
+    let body = |received: &Received| received.json()["message"]["raw"]["Records"][0].clone();
+    let all = app.received().iter().map(body).filter(|record| record["s3"]["object"]["key"] == key).collect::<Vec<_>>();
+    all.iter().map(|record| record["s3"]["object"]["eTag"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ceph_is_set_up_delivers_odd_keys_in_order_and_loses_nothing_while_the_sidecar_is_away() {
-    let test = "ceph_is_set_up_delivers_odd_keys_in_order_and_loses_nothing_while_the_sidecar_is_away";
+async fn ceph_is_set_up_and_sends_again_until_all_is_taken_while_the_sidecar_is_away_killed_or_full() {
+    let test = "ceph_is_set_up_and_sends_again_until_all_is_taken_while_the_sidecar_is_away_killed_or_full";
     if tool(test, "POSTERN_TEST_CEPH").is_none() {
         return;
     }
-    let ceph = Ceph::start();
-    ceph.call(Method::PUT, "photos", "", "").await;
-    let receiver = Receiver::start().await;
-    let intake = free_port();
-    let (listen, public) = (format!("127.0.0.1:{intake}"), format!("http://127.0.0.1:{intake}"));
+    let (ceph, app, front) = (Ceph::start().await, Receiver::start().await, Front::start().await);
+    ceph.bucket("photos").await;
+    let public = front.origin();
     let ours = [
         ("POSTERN_S3HTTP_PRESET", "ceph"),
         ("POSTERN_S3HTTP_SECRET", SECRET),
@@ -51,44 +66,56 @@ async fn ceph_is_set_up_delivers_odd_keys_in_order_and_loses_nothing_while_the_s
     let said = setup(&ours, &[]).await;
     assert_eq!((said.code, said.verdicts("ok").len()), (0, 2), "a second run changes nothing: {}", said.out);
 
-    // The sidecar is not there yet: the topic keeps the changes.
-    let key = "a%20b%2Bc%2520%C3%BC.txt";
-    ceph.call(Method::PUT, &format!("photos/{key}"), "", "one").await;
-    ceph.call(Method::PUT, &format!("photos/{key}"), "", "two").await;
-    let arn = "arn:aws:sns:us-east-1:000000000000:unused";
-    let mut settings: Vec<(&str, &str)> = ours[..4].to_vec();
-    settings.push(("POSTERN_LISTEN", &listen));
-    let sidecar = Sidecar::start(arn, &receiver.url("/events"), &settings).await;
-    // The gateway looks for new topics, and at one that nobody answered for, only every half minute or so; on a
-    // busy machine it was once seen to miss several turns.
-    for _ in 0..1200 {
-        if receiver.received().len() >= 2 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    // The sidecar is away: the topic keeps the changes and sends them again.
+    let first = ceph.put("photos", ODD, "one").await;
+    let second = ceph.put("photos", ODD, "two").await;
+    front.wait_for(StatusCode::BAD_GATEWAY, 3).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sidecar = Sidecar::new(Path::new(env!("CARGO_BIN_EXE_postern")), folder.path())
+        .expect("ports")
+        .with("EVENT_NOTIFICATION_CALLBACK_URL", app.url("/events"))
+        .with("EVENT_NOTIFICATION_SIGNATURE_KEY", KEY);
+    let sidecar = ours[..4].iter().fold(sidecar, |sidecar, (name, value)| sidecar.with(name, *value));
+    // Some thirty events.
+    let sidecar = sidecar.with("POSTERN_QUEUE_MAX_BYTES", "64KiB");
+    let origin = sidecar.url("").origin().ascii_serialization();
+    let (running, _) = sidecar.start(PATIENCE).await.expect("the sidecar starts");
+    front.lead_to(Some(&origin));
+    // The gateway sends what waits side by side: the first may come after the second, and the app does not hear of it then.
+    wait_until("the newer state is told", || async { heard(&app, ODD).last().filter(|tag| **tag == second).map(drop) })
+        .await;
+    assert!(heard(&app, ODD).iter().all(|tag| *tag == first || *tag == second), "{:?}", heard(&app, ODD));
+    ceph.delete("photos", ODD).await;
+    let removal = || told(&app).into_values().any(|(name, key, _)| name == "ObjectRemoved:Delete" && key == ODD);
+    wait_until("the removal is told", || async { removal().then_some(()) }).await;
+
+    // The app takes nothing, so that the sidecar fills; then it is killed, and comes back.
+    app.answer(StatusCode::SERVICE_UNAVAILABLE);
+    let keys: Vec<String> = (0..60).map(|n| format!("many/{n:02} ü")).collect();
+    for key in &keys {
+        ceph.put("photos", key, key).await;
     }
-    receiver.wait_for("the first two are delivered", |_| receiver.received().len() >= 2).await;
-    ceph.call(Method::DELETE, &format!("photos/{key}"), "", "").await;
-    let is_removal = |received: &Received| about(received).0 == "ObjectRemoved:Delete";
-    receiver.wait_for("the removal is delivered", is_removal).await;
-    let all = receiver.received();
-    assert!(
-        all.iter().all(|received| received.is_signed_with(KEY) && about(received).1.ends_with("a b+c%20ü.txt")),
-        "{all:?}"
-    );
-    assert_eq!(
-        all.last().map(|received| about(received).0).as_deref(),
-        Some("ObjectRemoved:Delete"),
-        "the removal came last"
-    );
+    front.wait_for(StatusCode::SERVICE_UNAVAILABLE, 3).await;
+    running.kill();
+    let (_running, _) = sidecar.start(PATIENCE).await.expect("the sidecar starts");
+    app.answer(StatusCode::OK);
+    let many = || told(&app).into_values().filter(|(_, key, _)| key.starts_with("many/")).collect::<Vec<_>>();
+    wait_until("all is told", || async { (many().len() >= keys.len()).then_some(()) }).await;
 
     // Nobody without the opaqueData gets in.
     let forged = r#"{"Records":[{"eventVersion":"2.2","eventSource":"ceph:s3","eventName":"ObjectCreated:Put","eventTime":"2026-01-01T00:00:00Z",
         "s3":{"bucket":{"name":"photos"},"object":{"key":"forged","size":1}},"opaqueData":"guess"}]}"#;
-    let reply = crate::support::aws::call(Method::POST, &format!("{public}/s3/{SECRET}"), &[], forged).await;
+    let reply = crate::support::aws::call(Method::POST, &format!("{origin}/s3/{SECRET}"), &[], forged).await;
     assert!(matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED), "{reply:?}");
-    assert_eq!(receiver.received().len(), 3);
-    drop(sidecar);
+
+    // What is sent last is told last, so that nothing else is under way: each change was told once, under one id.
+    ceph.put("photos", "last", "last").await;
+    let last = || told(&app).into_values().any(|(_, key, _)| key == "last");
+    wait_until("the last is told", || async { last().then_some(()) }).await;
+    let mut told_keys: Vec<String> = many().into_iter().map(|(_, key, _)| key).collect();
+    told_keys.sort();
+    assert_eq!(told_keys, keys, "each once");
+    assert!(!told(&app).into_values().any(|(_, key, _)| key == "forged"));
 
     let said = setup(&ours, &["--remove"]).await;
     assert_eq!((said.code, said.verdicts("remove").len()), (0, 2), "{}", said.out);

@@ -16,7 +16,7 @@ pub(crate) struct Said {
 
 impl Said {
     /// Lines whose verdict is `word`.
-    fn verdicts(&self, word: &str) -> Vec<&str> {
+    pub(crate) fn verdicts(&self, word: &str) -> Vec<&str> {
         let of =
             |line: &&str| line.starts_with("  ") && !line.starts_with("    ") && line.trim_start().starts_with(word);
         self.out.lines().filter(of).collect()

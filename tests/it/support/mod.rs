@@ -9,6 +9,7 @@ pub(crate) mod aws;
 pub(crate) mod ceph;
 #[cfg(feature = "aws")]
 pub(crate) mod drain;
+pub(crate) mod front;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod s3;

@@ -52,7 +52,7 @@ fn raw_delivery_fails_and_a_filter_or_no_dead_letter_queue_warns() {
     assert_eq!(filter(&map(&[("FilterPolicy", "{}")])).status, Status::Ok);
     assert_eq!(dead_letters(&map(&[]), DeadLetters::Unseen).status, Status::Warn);
     let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-central-1:1:dead"}"#;
-    assert!(dead_letters(&map(&[("RedrivePolicy", policy)])).found.contains(":dead"));
+    assert!(dead_letters(&map(&[("RedrivePolicy", policy)]), DeadLetters::Taking).found.contains(":dead"));
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn judge(bucket: &str, hooks: &[&Hook], wanted: &Wanted<'_>) -> Checked {
                 format!("webhook {} of {bucket} leads to our host, and not to our URL byte for byte", shown(&hook.id)),
                 "compare the secret, the path and the last slash: set POSTERN_MCS_URL to what the bucket has, or run `postern setup`",
             ),
+            None if hooks.is_empty() => Checked::fail(NAME, format!("{bucket} has no webhook"), SETUP),
             None => {
                 let others = hooks.len();
                 Checked::fail(NAME, format!("none of the {others} webhooks of {bucket} leads to this sidecar"), SETUP)
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn each_way_in_which_it_can_be_wrong_is_told_and_no_url_is() {
         let all = ["ObjectCreated:*", "ObjectRemoved:*"];
-        assert!(judged("").found.contains("none of the 0"));
+        assert!(judged("").found.contains("photos has no webhook"));
         assert!(judged(&hook("1", "https://other.example.com/hush2", &all, "")).found.contains("none of the 1"));
         let slash = judged(&hook("1", &format!("{OURS}/"), &all, ""));
         assert!(slash.found.contains("byte for byte") && slash.status == Status::Fail, "{slash:?}");

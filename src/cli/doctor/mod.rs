@@ -226,12 +226,13 @@ pub async fn run(args: Args) -> ExitCode {
 
 /// Runs the groups that hold a wanted check, side by side.
 async fn look(context: &Arc<Context>, only: &[String]) -> Vec<Check> {
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let only: Arc<[String]> = only.into();
+    let wanted = |name: &str| is_wanted(&only, name);
     let mut running = JoinSet::new();
     for (place, group) in
         Group::ALL.into_iter().enumerate().filter(|(_, group)| group.checks().iter().any(|n| wanted(n)))
     {
-        let context = Arc::clone(context);
+        let (context, only) = (Arc::clone(context), Arc::clone(&only));
         running.spawn(async move {
             let sink = Sink::default();
             let (inside, theirs) = (sink.clone(), Arc::clone(&context));
@@ -240,7 +241,7 @@ async fn look(context: &Arc<Context>, only: &[String]) -> Vec<Check> {
             let ended = tokio::time::timeout(GROUP_TIMEOUT, &mut task).await;
             task.abort();
             let mut checks = sink.take();
-            if let Some(trouble) = unfinished(group, &ended.map(|joined| joined.is_ok()), &checks) {
+            if let Some(trouble) = unfinished(group, &ended.map(|joined| joined.is_ok()), &checks, &only) {
                 checks.push(trouble);
             }
             (place, checks)
@@ -254,11 +255,20 @@ async fn look(context: &Arc<Context>, only: &[String]) -> Vec<Check> {
     found.into_iter().flat_map(|(_, checks)| checks).filter(|check| wanted(check.checked.name)).collect()
 }
 
-/// What is said of a group that did not end well.
-fn unfinished(group: Group, ended: &Result<bool, tokio::time::error::Elapsed>, found: &[Check]) -> Option<Check> {
-    let missing =
-        || group.checks().iter().filter(|name| !found.iter().any(|check| check.checked.name == **name)).copied();
-    let name = missing().next().unwrap_or_else(|| group.checks()[0]);
+fn is_wanted(only: &[String], name: &str) -> bool {
+    only.is_empty() || only.iter().any(|one| one == name)
+}
+
+/// What is said of a group that did not end well, under the name of a check that was asked for.
+fn unfinished(
+    group: Group,
+    ended: &Result<bool, tokio::time::error::Elapsed>,
+    found: &[Check],
+    only: &[String],
+) -> Option<Check> {
+    let asked = || group.checks().iter().copied().filter(|name| is_wanted(only, name));
+    let missing = || asked().filter(|name| !found.iter().any(|check| check.checked.name == *name));
+    let name = missing().next().or_else(|| asked().next())?;
     let list = missing().collect::<Vec<_>>().join(", ");
     let checked = match ended {
         Ok(true) => return None,
@@ -271,4 +281,27 @@ fn unfinished(group: Group, ended: &Result<bool, tokio::time::error::Elapsed>, f
         ),
     };
     Some(Check { instance: None, checked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Status;
+
+    /// Once such a group was told under the name of its first check, which `--only` then left out: exit code 0 for a hung store.
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_hangs_fails_under_a_name_that_was_asked_for() {
+        let never = std::future::pending::<bool>();
+        let hung = tokio::time::timeout(GROUP_TIMEOUT, never).await;
+        let told = |only: &[&str]| {
+            let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+            unfinished(Group::Cloud, &hung, &[], &only).map(|check| (check.checked.name, check.checked.status))
+        };
+        assert_eq!(told(&["bucket"]), Some(("bucket", Status::Fail)));
+        assert_eq!(told(&[]), Some(("credentials", Status::Fail)));
+        let found = [Check { instance: None, checked: Checked::ok("bucket", "well") }];
+        let only = ["bucket".to_owned()];
+        let name = unfinished(Group::Cloud, &hung, &found, &only).map(|check| check.checked.name);
+        assert_eq!(name, Some("bucket"), "another bucket may be missing");
+    }
 }

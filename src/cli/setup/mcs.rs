@@ -9,6 +9,7 @@ use super::door;
 use super::kinds::Context;
 use super::report::{Failed, Report, Verdict};
 use crate::aws::Aws;
+use crate::aws::setup::overlap::{self, Entry};
 use crate::aws::setup::signed::SignedS3;
 use crate::aws::setup::wanted::{self, Store};
 use crate::aws::setup::xml::{Configuration, Hook, MCS};
@@ -82,7 +83,7 @@ async fn webhook(
     let url = endpoint.url.expose();
     let mut events = wanted::events(&instance.objects, Store::Mcs);
     events.sort();
-    let hook = Hook {
+    let mut hook = Hook {
         id: wanted::our_id(&instance.name),
         events,
         target: url.to_owned(),
@@ -93,14 +94,34 @@ async fn webhook(
         0 => String::new(),
         count => format!("; {count} others of this bucket stay as they are"),
     };
-    let text = format!("{bucket} announces {} to {url}{others}", hook.events.join(", "));
-    for other in found.hooks(MCS).filter(|other| other.id != hook.id && other.target == hook.target) {
-        let what = format!(
-            "webhook {} of {bucket}, which setup did not make, leads to the same URL: what both announce comes twice, and the store may refuse the second; remove that one in the panel",
-            other.id.chars().filter(|c| !c.is_control()).take(64).collect::<String>()
-        );
-        report.step(Verdict::Note, STEP, &what);
+    // One that somebody added in the panel does as well as ours, and two would tell everything twice.
+    let panel: Vec<Entry> = found
+        .hooks(MCS)
+        .filter(|other| other.id != hook.id)
+        .map(|other| Entry {
+            id: other.id.clone(),
+            target: other.target.clone(),
+            events: other.events.clone(),
+            keys: other.keys.clone(),
+        })
+        .collect();
+    let (by, left) = overlap::covered(&panel, url, &hook.events, &hook.keys);
+    if !by.is_empty() {
+        let ids: Vec<&str> = by.iter().map(|one| one.id.as_str()).collect();
+        let text =
+            format!("{bucket} announces to the same URL by {} already, which is not of this instance", ids.join(", "));
+        report.step(Verdict::Note, STEP, &text);
     }
+    if left.is_empty() {
+        report.step(
+            Verdict::Ok,
+            STEP,
+            &format!("{bucket} announces all that is wanted to {url}; nothing of ours is needed"),
+        );
+        return Ok(());
+    }
+    hook.events = left;
+    let text = format!("{bucket} announces {} to {url}{others}", hook.events.join(", "));
     if found.has(&hook, MCS) {
         report.step(Verdict::Ok, STEP, &text);
         return Ok(());

@@ -216,6 +216,8 @@ async fn a_new_basic_password_is_subscribed_anew_and_the_old_subscription_ended(
     let server = ToolServer::start("localstack", &[]);
     let aws = Aws::at(server.endpoint());
     aws.s3(Method::PUT, "/photos", &[], "").await;
+    // Its certificate is there once SNS was asked for anything.
+    aws.create_topic("changes").await;
     let receiver = Receiver::start().await;
     let certificate = call(Method::GET, &format!("{}{CERTIFICATE_PATH}", server.endpoint()), &[], "").await;
     let anchor = write(server.folder(), "anchor.pem", &certificate.text());

@@ -186,6 +186,21 @@ async fn a_webhook_is_merged_into_those_of_others_once_the_sidecar_answers_the_h
     assert_eq!((said.code, bucket.lock().expect("no panic").puts), (0, 2), "{}", said.out);
     assert_eq!(bucket.lock().expect("no panic").unsigned, 0);
 
+    // One that somebody added in the panel is as good as ours.
+    let panel = format!(
+        "<NotificationConfiguration><SimpleTopicConfiguration><Id>panel</Id><Event>s3:ObjectCreated:*</Event>\
+        <Event>s3:ObjectRemoved:*</Event><Url>{public}/mcs/{SECRET}</Url></SimpleTopicConfiguration></NotificationConfiguration>"
+    );
+    bucket.lock().expect("no panic").xml = panel.clone();
+    let said = setup(&ours, &["--for", "mcs"]).await;
+    assert_eq!(
+        (said.code, said.verdicts("ok").len(), bucket.lock().expect("no panic").puts),
+        (0, 1, 2),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("by panel already"), "{}", said.out);
+
     // What is not understood is never replaced.
     bucket.lock().expect("no panic").xml = "<!DOCTYPE x><NotificationConfiguration/>".to_owned();
     let said = setup(&ours, &["--for", "mcs"]).await;

@@ -212,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
     )),
     own(secret(
         "POSTERN_S3HTTP_AUTH",
-        "what a request must carry besides: `TOKEN` or `Bearer TOKEN`, `Basic USER:PASSWORD`, any other Authorization verbatim, `Header-Name: value`, `opaqueData=VALUE` (Ceph); with `b2` the signing secret",
+        "what a request must carry besides: `TOKEN` or `Bearer TOKEN`, `Basic USER:PASSWORD`, any other Authorization verbatim, `Header-Name: value`, `opaqueData=VALUE` (Ceph); with `b2` the signing secret. Its file may hold two, one a line, during a rotation",
     )),
     own(plain(
         "POSTERN_S3HTTP_KEY_CODING",

@@ -57,6 +57,8 @@ struct State {
     /// Whether tokens are understood; a store may forget them.
     forgets_tokens: bool,
     encodes: bool,
+    /// Whether a page tells after what it begins, as Ceph's do.
+    repeats_markers: bool,
     requests: u64,
     /// Complete listings of everything, told by their last page.
     walks: u64,
@@ -73,6 +75,7 @@ impl S3 {
             always: None,
             forgets_tokens: false,
             encodes: true,
+            repeats_markers: false,
             requests: 0,
             walks: 0,
         }));
@@ -133,6 +136,11 @@ impl S3 {
     /// Whether `encoding-type` is known.
     pub(crate) fn encodes(&self, encodes: bool) {
         self.state().encodes = encodes;
+    }
+
+    /// From now on a page tells after what it begins, as it is.
+    pub(crate) fn repeat_markers(&self) {
+        self.state().repeats_markers = true;
     }
 
     /// Requests so far.
@@ -225,6 +233,9 @@ impl State {
         }
         if encodes {
             xml.push_str("<EncodingType>url</EncodingType>");
+        }
+        if self.repeats_markers && !after.is_empty() {
+            write!(xml, "<StartAfter>{}</StartAfter>", after.replace('&', "&amp;")).expect("to memory");
         }
         if truncated {
             write!(xml, "<NextContinuationToken>{}</NextContinuationToken>", next.replace('&', "&amp;"))

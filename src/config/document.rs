@@ -240,7 +240,9 @@ fn plain(name: &str, value: &Json) -> Result<Option<String>, String> {
         ("event.notification.callback.headers" | "event.poller.configuration", Json::Object(_)) => {
             Ok(value.as_setting())
         }
-        ("event.notification.signature.key" | "POSTERN_S3HTTP_SECRET", Json::List(items)) => joined(items, "\n"),
+        ("event.notification.signature.key" | "POSTERN_S3HTTP_AUTH" | "POSTERN_S3HTTP_SECRET", Json::List(items)) => {
+            joined(items, "\n")
+        }
         (
             "event.sns.topic.arn"
             | "event.sns.topic.name"

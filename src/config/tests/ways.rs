@@ -242,7 +242,7 @@ fn documents_hold_their_own_ways_in() {
     let named = |name: &str, extra: &str| document(extra).replace(r#""n""#, &format!("\"{name}\""));
     let extra = format!(
         r#", "POSTERN_MCS_TOPICS": ["{MCS}", "p|q"], "POSTERN_S3HTTP_SECRET": ["{SECRET}", "{OTHER}"],
-            "POSTERN_S3HTTP_PRESET": "minio", "POSTERN_BUCKETS": ["a", "b"]"#
+            "POSTERN_S3HTTP_PRESET": "minio", "POSTERN_S3HTTP_AUTH": ["new", "X-Key: old"], "POSTERN_BUCKETS": ["a", "b"]"#
     );
     let process = [CALLBACK, ("POSTERN_MCS_SECRET", SECRET), PUBLIC, ("POSTERN_BUCKETS", "c")];
     let list = format!("[{}, {}]", named("n", &extra), named("m", ""));
@@ -250,6 +250,7 @@ fn documents_hold_their_own_ways_in() {
     let config = good(&map);
     assert_eq!((config.instances[0].mcs_topics.len(), config.mcs.len()), (2, 1));
     assert_eq!(config.instances[0].s3http.as_ref().map(|s3http| s3http.secrets.len()), Some(2));
+    assert_eq!(config.instances[0].s3http.as_ref().map(|s3http| s3http.auth_secrets().count()), Some(2));
     assert_eq!(config.instances[0].buckets, ["a", "b"]);
     assert_eq!(config.instances[1].buckets, ["c"], "the environment's are the default");
     assert!(config.instances[1].s3http.is_none(), "what the environment's own instance is told is not inherited");

@@ -255,6 +255,21 @@ impl App {
         let progress = self.dispatcher.progress();
         let mut parts = tokio::task::JoinSet::new();
 
+        // What is not ready at a start says so before anybody can ask: the first probe once came in between and was answered 200.
+        let verifies_sns = parts::verifies_sns(&self.config);
+        if verifies_sns {
+            self.certificates.expect_issuers();
+        }
+        #[cfg(feature = "aws")]
+        let mut checks = Vec::new();
+        #[cfg(feature = "aws")]
+        for (instance, aws) in self.to_validate {
+            let queue = Arc::clone(&self.queue) as Arc<dyn Queue>;
+            let url = self.config.public_url.as_ref().map(config::sns_url);
+            let user = self.config.sns.basic.as_ref().map(|basic| basic.username.clone());
+            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone(), url, user };
+            checks.push(validate::begin(asked, queue, Arc::clone(&self.health)).await);
+        }
         parts.spawn(named("admin", self.admin_socket.serve_apart(self.admin, shutdown.clone())));
         parts.spawn(named("dispatch", self.dispatcher.run(shutdown.clone())));
         parts.spawn(named(
@@ -275,7 +290,7 @@ impl App {
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(Arc::clone(&self.confirmer).run(shutdown.clone()));
         // Where nothing is verified, missing issuers are nobody's trouble: readiness must not wait for them.
-        if parts::verifies_sns(&self.config) {
+        if verifies_sns {
             let certificates = self.certificates.clone();
             helpers.spawn(until_stopping(shutdown.clone(), async move { certificates.prefetch_issuers().await }));
         }
@@ -291,12 +306,8 @@ impl App {
             ));
         }
         #[cfg(feature = "aws")]
-        for (instance, aws) in self.to_validate {
-            let queue = Arc::clone(&self.queue) as Arc<dyn Queue>;
-            let url = self.config.public_url.as_ref().map(config::sns_url);
-            let user = self.config.sns.basic.as_ref().map(|basic| basic.username.clone());
-            let asked = validate::Asked { instance, aws, s3: self.config.s3.clone(), url, user };
-            helpers.spawn(validate::run(asked, queue, Arc::clone(&self.health), shutdown.clone()));
+        for check in checks {
+            helpers.spawn(validate::run(check, shutdown.clone()));
         }
         helpers.spawn(parts::watch_store(
             Arc::clone(&self.queue),

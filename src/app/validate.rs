@@ -51,20 +51,35 @@ pub(super) fn all(config: &Config, extra_ca_pem: &[Vec<u8>]) -> Result<Vec<(Arc<
         .collect()
 }
 
-/// Checks an instance until it is found right.
-pub(super) async fn run(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>, mut shutdown: Shutdown) {
-    let instance = &asked.instance;
-    let name = format!("instance {}", instance.name);
-    let fingerprint = fingerprint(instance);
-    let known = queue
-        .notes(SPACE)
-        .await
-        .unwrap_or_default()
-        .iter()
-        .any(|(key, value)| **key == *instance.name && *value == fingerprint);
+/// A check that is to be run.
+pub(super) struct Check {
+    asked: Asked,
+    queue: Arc<dyn Queue>,
+    health: Arc<Health>,
+    fingerprint: String,
+    known: bool,
+}
+
+/// Says that an instance which was never found right is not ready. To be done before anybody can ask whether it is.
+pub(super) async fn begin(asked: Asked, queue: Arc<dyn Queue>, health: Arc<Health>) -> Check {
+    let fingerprint = fingerprint(&asked.instance);
+    let notes = queue.notes(SPACE).await.unwrap_or_default();
+    let known = notes.iter().any(|(key, value)| **key == *asked.instance.name && *value == fingerprint);
     if !known {
-        health.blocked(&name, "validate.instance: not checked yet");
+        health.blocked(&condition(&asked.instance), "validate.instance: not checked yet");
     }
+    Check { asked, queue, health, fingerprint, known }
+}
+
+fn condition(instance: &Instance) -> String {
+    format!("instance {}", instance.name)
+}
+
+/// Checks an instance until it is found right.
+pub(super) async fn run(check_of: Check, mut shutdown: Shutdown) {
+    let Check { asked, queue, health, fingerprint, known } = check_of;
+    let instance = &asked.instance;
+    let name = condition(instance);
     let mut wait = WAIT.0;
     loop {
         match check(&asked).await {

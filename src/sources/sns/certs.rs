@@ -183,6 +183,12 @@ impl CertificateStore {
         self.0.clock_is_known(url).await
     }
 
+    /// Reports the condition `issuers` where none of those that are needed is here yet; [`Self::prefetch_issuers`] fetches them. To be
+    /// called before anybody can ask for readiness.
+    pub fn expect_issuers(&self) {
+        issuers::expect(&self.0);
+    }
+
     /// Fetches Amazon's known issuers until all are here, reporting the condition `issuers`. Returns then, or at once where no
     /// issuers are needed: with a trust anchor file, or with `POSTERN_SNS_CHAIN=off`. May be dropped at any time.
     pub async fn prefetch_issuers(&self) {

@@ -115,15 +115,25 @@ async fn fetch_once(inner: &Inner, url: &Url) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether issuers are asked for at all.
+fn are_needed(inner: &Inner) -> bool {
+    inner.trust.is_amazon() && inner.chain != ChainPolicy::Off
+}
+
+/// See [`super::CertificateStore::expect_issuers`].
+pub(super) fn expect(inner: &Inner) {
+    if are_needed(inner) && missing(inner).len() == AMAZON.len() {
+        report(inner, "fetching them from crt.*.amazontrust.com");
+    }
+}
+
 /// See [`super::CertificateStore::prefetch_issuers`].
 pub(super) async fn prefetch(inner: &Inner) {
-    if !inner.trust.is_amazon() || inner.chain == ChainPolicy::Off {
+    if !are_needed(inner) {
         return;
     }
     let mut delay = FIRST_DELAY;
-    if missing(inner).len() == AMAZON.len() {
-        report(inner, "fetching them from crt.*.amazontrust.com");
-    }
+    expect(inner);
     loop {
         let mut failure = None;
         for (_, url) in missing(inner) {

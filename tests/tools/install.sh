@@ -108,7 +108,8 @@ install_ceph_unlocked() {
     say "installing Ceph (Debian packages radosgw ceph-mon ceph-osd ceph-common; some 70 MB, a minute)"
     # The lock on the cache (descriptor 9) is not for the children.
     if ! apt_install radosgw ceph-mon ceph-osd ceph-common >"$log" 2>&1 9>&-; then
-      say "Ceph cannot be installed; the end of $log:"
+      say "Ceph cannot be installed; the first troubles and the end of $log:"
+      grep -m 3 -E '^(Err|E|W):' "$log" >&2
       tail -n 5 "$log" >&2
       return 1
     fi

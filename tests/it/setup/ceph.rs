@@ -60,6 +60,7 @@ async fn ceph_is_set_up_and_sends_again_until_all_is_taken_while_the_sidecar_is_
     ];
     let said = setup(&ours, &["--dry-run"]).await;
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("retry_sleep_duration"), "newer gateways are asked for patience: {}", said.out);
     assert!(!ceph.call(Method::GET, "photos", "notification", "").await.body.contains("postern"));
     let said = setup(&ours, &[]).await;
     assert_eq!((said.code, said.verdicts("create").len()), (0, 2), "{}{}", said.out, said.err);

@@ -4,15 +4,13 @@
 //! shorter page without saying so, and a key that is missing from a listing looks like one that was deleted. So each answer is
 //! also checked to be well-formed XML to its end, and bounded in bytes.
 
-use aws_sdk_s3::config::interceptors::{
-    AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
-};
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
-use aws_sdk_s3::primitives::SdkBody;
 use aws_sdk_s3::types::EncodingType;
 
+use super::bound::Bound;
 use super::{Aws, MAX_REASON, causes};
 use crate::clock::UnixMillis;
 use crate::config::S3Config;
@@ -174,7 +172,8 @@ impl Lister {
             From::After(key) => call.start_after(key),
             From::Token(token) => call.continuation_token(token),
         };
-        let answer = call.customize().interceptor(WholeAnswer).send().await.map_err(|error| judge(&error, bucket))?;
+        let call = call.customize().interceptor(Bound(MAX_PAGE_BYTES)).interceptor(WholeAnswer);
+        let answer = call.send().await.map_err(|error| judge(&error, bucket))?;
         page(answer).map_err(|detail| ListError::Unreadable { bucket: bucket.to_owned(), detail })
     }
 }
@@ -217,18 +216,6 @@ struct WholeAnswer;
 impl Intercept for WholeAnswer {
     fn name(&self) -> &'static str {
         "WholeAnswer"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response_mut().body_mut();
-        let sent = std::mem::replace(body, SdkBody::taken());
-        *body = SdkBody::from_body_1_x(http_body_util::Limited::new(sent, MAX_PAGE_BYTES));
-        Ok(())
     }
 
     fn read_after_deserialization(

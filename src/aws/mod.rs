@@ -3,6 +3,7 @@
 //! The SDK brings no HTTP client of its own here: it is handed one on ring, so that the whole program has a single crypto provider.
 //! Like every outgoing call it honours `HTTPS_PROXY`, `NO_PROXY` and `POSTERN_EGRESS_CA_FILE` (hard case 22).
 
+mod bound;
 mod check;
 mod identity;
 pub mod listing;

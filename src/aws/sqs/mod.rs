@@ -17,6 +17,7 @@ use aws_sdk_sqs::types::{
 };
 use url::Url;
 
+use super::bound::Bound;
 use super::{Aws, CONNECT_TIMEOUT, bounded};
 pub use place::QueuePlace;
 pub use problem::{SqsError, SqsProblem};
@@ -24,6 +25,9 @@ use problem::{Status, judge};
 
 /// Messages in one call at most: SQS takes no more.
 pub const BATCH: usize = 10;
+
+/// Bound on one answer. Messages have 1 MiB at most, and so have ten together; as JSON each byte may take six.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// How long a receive waits for messages: the longest that SQS allows.
 pub const LONG_POLL: Duration = Duration::from_secs(20);
@@ -95,7 +99,8 @@ impl Aws {
             .credentials_provider(self.provider().await.clone())
             .region(region)
             .retry_config(RetryConfig::disabled())
-            // An answer is small and bounded by the timeouts above.
+            .interceptor(Bound(MAX_ANSWER_BYTES))
+            // An answer is small, and bounded by the timeouts above.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts);
         if let Some(endpoint) = place.endpoint {

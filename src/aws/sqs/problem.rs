@@ -104,6 +104,11 @@ where
     let (problem, text) = match error {
         SdkError::ServiceError(answered) => {
             let status = answered.raw().code();
+            if status < 400 {
+                // The SDK takes a success that it cannot read, such as half of one, for an answer of the service's.
+                let text = bounded(&format!("{status}, and an answer that cannot be read: {}", causes(error)), "");
+                return SqsError { call, problem: SqsProblem::Server, text };
+            }
             let code = answered.err().code().unwrap_or_default();
             let message = answered.err().message().unwrap_or("no message");
             (SqsProblem::of(code, status), bounded(&format!("{status} {code}: {message}"), ""))

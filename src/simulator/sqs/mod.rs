@@ -53,6 +53,8 @@ pub enum Call {
 pub enum Fault {
     /// A policy denies it: 400 with `AccessDeniedException`.
     Denied,
+    /// 200 with an answer that breaks off in the middle.
+    Half,
     /// Every entry of a batch but the first fails with an error of the server's own.
     Partial,
     /// The connection is cut.

@@ -65,6 +65,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     };
     match fault {
         Some(Fault::Denied) => return Ok(error(StatusCode::BAD_REQUEST, "AccessDeniedException")),
+        Some(Fault::Half) => return Ok(Response::new(Full::from(r#"{"Messages":[{"MessageId":"1","Recei"#))),
         Some(Fault::Reset) => return Err(io::Error::other("cut on purpose")),
         Some(Fault::Status(status)) => {
             let mut response = Response::new(Full::default());

@@ -29,6 +29,8 @@ async fn throttling_errors_cut_connections_and_half_failed_batches_lose_nothing_
             50 => queue.fail(Call::Receive, Fault::Status(503), 3),
             100 => queue.fail(Call::Delete, Fault::Reset, 3),
             150 => queue.fail(Call::Receive, Fault::Reset, 3),
+            180 => queue.fail(Call::Receive, Fault::Half, 2),
+            190 => queue.fail(Call::Delete, Fault::Half, 2),
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -40,6 +42,8 @@ async fn throttling_errors_cut_connections_and_half_failed_batches_lose_nothing_
     assert!(sample(&stand, &["sqs_failures_total{"]).await > 0.0);
     // A cut connection was once taken for missing credentials, and waited for as long as a person takes.
     assert_eq!(sample(&stand, &["sqs_failures", "credentials"]).await, 0.0);
+    // And half an answer for a call that SQS does not take.
+    assert_eq!(sample(&stand, &["sqs_failures", "rejected"]).await, 0.0);
     stand.eventually("no trouble is left", async |stand| trouble(stand).await.is_none()).await;
 }
 

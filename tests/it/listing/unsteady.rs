@@ -59,7 +59,8 @@ async fn throttled_cut_off_and_broken_listings_tell_each_change_once_and_nothing
                 (2, 2) => ("DELETED", Method::DELETE),
                 _ => continue,
             };
-            aws.s3(method, &path(number), &[], &format!("round {round}")).await;
+            let body = if method == Method::PUT { format!("round {round}") } else { String::new() };
+            aws.s3(method, &path(number), &[], &body).await;
             *expected.entry((format!("object-{number:03}"), kind.to_owned())).or_default() += 1;
         }
         let all: usize = expected.values().sum();

@@ -382,7 +382,7 @@ async fn live(seed: u64) -> Result<(), String> {
     wrong.extend(run.app.told.keys().filter(|(_, at)| *at < 0).map(|told| format!("told what was there: {told:?}")));
     match wrong.is_empty() {
         true => Ok(()),
-        false => Err(format!("seed {seed}: {wrong:#?}\n{:#?}\n{:#?}", world.history, world.log)),
+        false => Err(format!("{seed}: {wrong:#?}\n{:#?}\n{:#?}", world.history, world.log)),
     }
 }
 

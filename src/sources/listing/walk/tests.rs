@@ -263,13 +263,15 @@ impl Run {
             // What is owed may just have been superseded.
             let Ok(claims) = tokio::time::timeout(Duration::from_millis(500), claims).await else { continue };
             for claim in claims {
-                let mut world = world.lock().expect("no panic");
-                let event = claim.items[0].event.clone();
-                let line =
-                    format!("{}: told {} of {:?} by {:?}", world.now(), event.event_name, event.key, event.origin);
-                world.log.push(line);
-                self.hear(&world, &event);
-                drop(world);
+                let event = &claim.items[0].event;
+                {
+                    let mut world = world.lock().expect("no panic");
+                    let now = world.now();
+                    world
+                        .log
+                        .push(format!("{now}: told {} of {:?} by {:?}", event.event_name, event.key, event.origin));
+                    self.hear(&world, event);
+                }
                 let at = self.walker.clock.now();
                 let attempt =
                     Attempt { at, took_ms: 1, status: None, outcome: "t".into(), detail: String::new(), counted: true };

@@ -319,6 +319,8 @@ mod tests {
         let merged = theirs().with(&wanted());
         assert!(merged.has(&wanted()) && !theirs().has(&wanted()));
         assert_eq!(merged.others(&wanted().id), 3);
+        let entries: Vec<_> = merged.entries_of_others(&wanted().id).into_iter().map(|one| one.id).collect();
+        assert_eq!(entries, ["t", "q"], "EventBridge is in nobody's way");
         assert_eq!(merged.without(&wanted().id), theirs());
         assert_eq!(merged.with(&wanted()), merged, "twice is once");
         assert_eq!(merged.json()["TopicConfigurations"][0]["Events"][0], "s3:Brand:New");

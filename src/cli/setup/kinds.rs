@@ -63,7 +63,7 @@ pub(super) async fn run(args: &Args, env: &dyn Environment, out: &mut dyn Write,
         hide_secrets(&mut report, &config);
     }
     for (kind, instance) in work {
-        report.heading(&format!("{}: instance {}", name_of(kind), instance.name));
+        report.heading(name_of(kind), &instance.name);
         if let Err(failed) = one(&context, kind, instance, &mut report).await {
             report.failure(&failed);
         }

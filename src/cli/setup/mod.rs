@@ -71,7 +71,7 @@ pub struct Args {
     /// Print secrets in what --dry-run shows
     #[arg(long, requires = "dry_run")]
     pub show_secrets: bool,
-    /// One JSON object instead of lines
+    /// One JSON object: {"done":…,"dry_run":…,"steps":[{"store","instance","step","verdict","text"} or {"store","instance","would_send","body"}]}
     #[arg(long)]
     pub json: bool,
 }

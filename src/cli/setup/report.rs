@@ -61,13 +61,15 @@ pub(super) struct Report<'a> {
     dry_run: bool,
     /// What is shown as `[secret]`, longest first.
     secrets: Vec<Hidden>,
+    /// Store and instance that the next steps are about.
+    about: (String, String),
     steps: Vec<Value>,
     failed: bool,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(out: &'a mut dyn Write, json: bool, dry_run: bool) -> Self {
-        Self { out, json, dry_run, secrets: Vec::new(), steps: Vec::new(), failed: false }
+        Self { out, json, dry_run, secrets: Vec::new(), about: Default::default(), steps: Vec::new(), failed: false }
     }
 
     /// From now on `secret` is struck out wherever it stands, if it is one that can be searched for.
@@ -99,12 +101,21 @@ impl<'a> Report<'a> {
         self.secrets.sort_by_key(|one| std::cmp::Reverse((one.spelling.len(), one.place.len())));
     }
 
-    /// A heading, such as which instance follows.
-    pub(super) fn heading(&mut self, text: &str) {
+    /// From here on it is about this store of this instance.
+    pub(super) fn heading(&mut self, store: &str, instance: &str) {
+        self.about = (store.to_owned(), self.masked(instance));
         if !self.json {
-            let text = self.masked(text);
+            let text = format!("{store}: instance {}", self.about.1);
             self.line(&text);
         }
+    }
+
+    /// An entry of the JSON object, with what it is about.
+    fn entry(&mut self, mut entry: Value) {
+        let (store, instance) = &self.about;
+        entry["store"] = store.as_str().into();
+        entry["instance"] = instance.as_str().into();
+        self.steps.push(entry);
     }
 
     /// A step is done, or would be.
@@ -112,7 +123,7 @@ impl<'a> Report<'a> {
         self.failed |= verdict == Verdict::Failed;
         let text = self.masked(text);
         if self.json {
-            self.steps.push(json!({ "step": step, "verdict": verdict.word(), "text": text }));
+            self.entry(json!({ "step": step, "verdict": verdict.word(), "text": text }));
         } else {
             let would = self.dry_run && matches!(verdict, Verdict::Create | Verdict::Change | Verdict::Remove);
             let word = if would { format!("would {}", verdict.word()) } else { verdict.word().to_owned() };
@@ -127,7 +138,7 @@ impl<'a> Report<'a> {
         }
         let body = self.masked(body);
         if self.json {
-            self.steps.push(json!({ "would_send": what, "body": body }));
+            self.entry(json!({ "would_send": what, "body": body }));
         } else {
             self.line(&format!("      {what}:"));
             for line in body.lines() {
@@ -208,6 +219,23 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_program_learns_of_each_step_which_store_and_instance_it_is_about() {
+        let mut out = Vec::new();
+        let mut report = Report::new(&mut out, true, true);
+        for instance in ["one", "two"] {
+            report.heading("MCS S3", instance);
+            report.step(Verdict::Ok, "webhook", "there");
+        }
+        report.exact("PUT", "<x/>");
+        assert!(report.end());
+        let whole: Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!((&whole["done"], &whole["dry_run"]), (&json!(true), &json!(true)));
+        let step = json!({ "store": "MCS S3", "instance": "two", "step": "webhook", "verdict": "ok", "text": "there" });
+        assert_eq!(whole["steps"][1], step);
+        assert_eq!(whole["steps"][2]["would_send"], "PUT");
     }
 
     #[test]

@@ -410,6 +410,7 @@ async fn the_way_from_a_real_bucket_is_judged_well_and_each_break_in_it_is_found
     assert_eq!(report.says("delivery_policy", "SNS's default"), "warn");
     assert_eq!(report.says("dead_letter_queue", "no dead-letter queue"), "warn");
     assert_eq!(report.says("clock", "agrees"), "ok");
+    assert_eq!(report.says("credentials", "arn:aws:iam::000000000000:root, account 000000000000"), "ok");
 
     let subscription = aws.subscription(&topic).await;
     let set = async |name: &str, value: &str| {
@@ -418,12 +419,18 @@ async fn the_way_from_a_real_bucket_is_judged_well_and_each_break_in_it_is_found
     };
     set("RawMessageDelivery", "true").await;
     set("DeliveryPolicy", r#"{"healthyRetryPolicy":{"minDelayTarget":20,"maxDelayTarget":600,"numRetries":10,"backoffFunction":"linear"}}"#).await;
+    set("RedrivePolicy", r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:graves"}"#).await;
     aws.s3(Method::PUT, "/photos?notification", &[], "<NotificationConfiguration/>").await;
     let (code, report) = place.report(&[]).await;
     assert_eq!(code, 1);
     assert_eq!(report.says("raw_delivery", "refused with 403"), "fail");
     assert_eq!(report.says("delivery_policy", "51 min"), "ok");
     assert_eq!(report.says("bucket_notification", "to nobody"), "fail");
+    assert_eq!(report.says("dead_letter_queue", "graves does not exist"), "fail");
+    place.set("POSTERN_SNS_BASIC_USERNAME", "sns");
+    place.set("POSTERN_SNS_BASIC_PASSWORD", "hush-hush");
+    let (_, report) = place.report(&["--only", "subscription"]).await;
+    assert_eq!(report.says("subscription", "holds no user name"), "fail");
 
     // The sidecar's own word of the same, which never makes it not ready (hard case 4).
     let ready = call(Method::GET, &format!("http://{}/ready", place.settings["POSTERN_ADMIN_LISTEN"]), &[], "").await;

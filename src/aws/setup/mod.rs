@@ -52,6 +52,13 @@ pub struct Trouble {
     pub text: String,
 }
 
+impl Trouble {
+    /// Whether SNS refused to subscribe an endpoint because it has that very one, password included, with other attributes.
+    pub fn is_subscribed_already(&self) -> bool {
+        self.action == "sns:Subscribe" && self.text.contains("already exists with different attributes")
+    }
+}
+
 /// Keys for signing requests of one's own.
 #[derive(Clone, Debug)]
 pub struct Keys {

@@ -113,20 +113,24 @@ pub(super) async fn subscribe(
             tell_of_credentials(&place, &all[0], report);
         } else {
             let wanted = wanted(&Attributes::new(), queue)?;
-            let arn = amazon.subscribe(place.topic, place.endpoint, &wanted).await.map_err(|t| failed(STEP, t))?;
-            asked = true;
-            match all.iter().position(|one| one.arn == arn) {
-                Some(at) => all.swap(0, at),
-                None => {
-                    let text = format!(
-                        "{}: it was subscribed with other credentials, and is anew with those of POSTERN_SNS_BASIC_USERNAME and _PASSWORD",
-                        place.endpoint
-                    );
-                    report.step(Verdict::Create, STEP, &text);
-                    let instead_of = all.into_iter().map(|one| one.arn).collect();
-                    return Ok(Some(Pending { arn: Some(arn), unreachable: opens.err(), instead_of }));
-                }
-            }
+            let arn = match amazon.subscribe(place.topic, place.endpoint, &wanted).await {
+                Ok(arn) => Some(arn),
+                // It has this very endpoint, and does not say which of several it is.
+                Err(trouble) if trouble.is_subscribed_already() => None,
+                Err(trouble) => return Err(failed(STEP, trouble)),
+            };
+            asked = arn.is_some();
+            let at = arn.as_ref().map_or(Some(0), |arn| all.iter().position(|one| one.arn == *arn));
+            let Some(at) = at else {
+                let text = format!(
+                    "{}: it was subscribed with other credentials, and is anew with those of POSTERN_SNS_BASIC_USERNAME and _PASSWORD",
+                    place.endpoint
+                );
+                report.step(Verdict::Create, STEP, &text);
+                let instead_of = all.into_iter().map(|one| one.arn).collect();
+                return Ok(Some(Pending { arn, unreachable: opens.err(), instead_of }));
+            };
+            all.swap(0, at);
         }
     }
     let mut all = all.into_iter();
@@ -139,7 +143,7 @@ pub(super) async fn subscribe(
             return Ok(Some(Pending { arn: Some(main.arn), unreachable: opens.err(), instead_of: others }));
         }
         end(amazon, &others, report).await?;
-    } else if !others.is_empty() && place.basic.is_none() {
+    } else if !others.is_empty() && (place.basic.is_none() || !dry) {
         let text = format!(
             "there are more subscriptions of the same endpoint, so that every message comes as often; unsubscribe {}",
             others.join(", ")

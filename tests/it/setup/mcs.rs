@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use ring::{digest, hmac};
 use tokio::net::TcpListener;
 
-use super::setup;
+use super::{doctor, setup};
 use crate::support::aws::call;
 use crate::support::process::free_port;
 use crate::support::receiver::Receiver;
@@ -166,6 +166,15 @@ async fn a_webhook_is_merged_into_those_of_others_once_the_sidecar_answers_the_h
     let said = setup(&ours, &["--for", "mcs"]).await;
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     assert!(xml().contains(THEIRS) && xml().contains(&format!("<Url>{public}/mcs/{SECRET}</Url>")), "{}", xml());
+    let mut doctors: Vec<(&str, &str)> = ours.clone();
+    doctors.extend([("EVENT_NOTIFICATION_CALLBACK_URL", public.as_str()), ("POSTERN_TLS", "off")]);
+    let said = doctor(&doctors).await;
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("webhook postern-photos of photos leads here"), "{}", said.out);
+    doctors[2].1 = "http://127.0.0.1:1";
+    let said = doctor(&doctors).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert!(said.out.contains("byte for byte"), "{}", said.out);
     let said = setup(&ours, &["--for", "mcs"]).await;
     assert_eq!((said.code, said.verdicts("ok").len()), (0, 1), "{}", said.out);
     assert_eq!(bucket.lock().expect("no panic").puts, 1, "nothing is written where nothing differs");

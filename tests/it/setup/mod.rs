@@ -25,8 +25,17 @@ impl Said {
 
 /// Runs `postern setup` with `settings` as its whole environment.
 pub(crate) async fn setup(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
+    run("setup", settings, arguments).await
+}
+
+/// What `postern doctor` says of the webhooks of MCS.
+async fn doctor(settings: &[(&str, &str)]) -> Said {
+    run("doctor", settings, &["--only", "mcs_webhook"]).await
+}
+
+async fn run(name: &str, settings: &[(&str, &str)], arguments: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-    command.arg("setup").args(arguments).env_clear();
+    command.arg(name).args(arguments).env_clear();
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("NO_PROXY", "127.0.0.1").envs(settings.iter().copied());
     let output = tokio::task::spawn_blocking(move || command.output().expect("postern runs")).await.expect("no panic");
     let said = Said {

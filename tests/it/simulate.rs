@@ -56,7 +56,7 @@ async fn a_webhook_of_mcs_is_saved_and_its_notifications_arrive_once() {
     let said = stdout(&output);
     assert!(output.status.success(), "{said}{}\n{}", stderr(&output), stand.log());
     assert!(
-        said.contains(&format!("POSTERN_MCS_URL={url}\n")) && said.contains("POSTERN_MCS_TOPICS=mcs1|simulated"),
+        said.contains(&format!("POSTERN_MCS_URL='{url}'\n")) && said.contains("POSTERN_MCS_TOPICS='mcs1|simulated'\n"),
         "{said}"
     );
     assert!(said.contains("the signature is right") && said.contains(" 0 ACCEPTED"), "{said}");
@@ -143,7 +143,12 @@ fn what_does_not_go_together_is_said_before_anything_is_sent() {
         (&["--dialect", "sns", "--auth", "x"], "--auth"),
         (&["--dialect", "eventbridge", "--records", "2"], "--records"),
         (&["--dialect", "ceph", "--event", "ObjectTagging:Put"], "ObjectCreated:Put"),
-        (&["--dialect", "minio", "--confirm"], "--confirm"),
+        (&["--dialect", "minio", "--confirm"], "--confirm is for sns"),
+        (&["--dialect", "minio", "--topic", "arn:aws:sns:us-east-1:123456789012:postern-demo"], "--topic is for sns"),
+        (&["--dialect", "mcs", "--listen", "127.0.0.1:9911"], "--listen is for sns"),
+        (&["--dialect", "ceph", "--anchor-out", "anchor.pem"], "--anchor-out is for sns"),
+        (&["--dialect", "b2", "--auth", "x", "--signing-key", "key.pem"], "--signing-key is for sns"),
+        (&["--dialect", "sns-raw", "--signature-version", "2"], "--signature-version is for sns"),
         (&["--dialect", "b2", "--auth", " "], "no value"),
         (&["--dialect", "minio", "--auth", "Bearer "], "no value"),
         (&["--dialect", "ceph", "--auth", "opaqueData="], "no value"),

@@ -2,8 +2,8 @@
 //! duplicates, late messages and forgeries.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,12 +18,20 @@ use crate::simulator::sns::{self, Simulator, records};
 use crate::simulator::wire::{Connection, Target};
 
 mod plan;
+mod settings;
 mod store;
 mod tally;
 
 use plan::{Plan, Speaker};
 pub use store::TargetUrl;
 use tally::Tally;
+
+/// What the options of SNS are without a word. They are not defaults of clap's, so that one which was given can be told from one which
+/// was not, and is refused where nobody would look at it.
+const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:postern-demo";
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
+const ANCHOR: &str = "postern-simulator-anchor.pem";
+const SIGNATURE_VERSION: u8 = 2;
 
 /// Send notifications of S3 changes to a sidecar: signed ones as SNS does, or those of another store in its own dialect.
 ///
@@ -36,8 +44,9 @@ pub struct Args {
     pub target: TargetUrl,
 
     /// The topic that is published to, with sns and sns-raw; the sidecar must accept it
-    #[arg(long, value_name = "ARN", default_value = "arn:aws:sns:us-east-1:123456789012:postern-demo")]
-    pub topic: String,
+    /// [default: arn:aws:sns:us-east-1:123456789012:postern-demo]
+    #[arg(long, value_name = "ARN")]
+    pub topic: Option<String>,
 
     /// Messages per second, such as 500/s; without it as fast as answers come
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
@@ -63,9 +72,9 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub forge: u8,
 
-    /// 1 signs with SHA-1, 2 with SHA-256
-    #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
-    pub signature_version: u8,
+    /// With sns: 1 signs with SHA-1, 2 with SHA-256 [default: 2]
+    #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub signature_version: Option<u8>,
 
     /// The S3 event, such as ObjectCreated:Put; mix sends every type there is
     #[arg(long, value_name = "NAME", default_value = "ObjectCreated:Put")]
@@ -79,19 +88,19 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "postern-demo")]
     pub bucket: String,
 
-    /// Where certificate and subscription confirmations are served
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9911")]
-    pub listen: SocketAddr,
+    /// With sns: where certificate and subscription confirmations are served [default: 127.0.0.1:9911]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
 
-    /// Where the trust anchor is written
-    #[arg(long, value_name = "FILE", default_value = "postern-simulator-anchor.pem")]
-    pub anchor_out: PathBuf,
+    /// With sns: where the trust anchor is written [default: postern-simulator-anchor.pem]
+    #[arg(long, value_name = "FILE")]
+    pub anchor_out: Option<PathBuf>,
 
-    /// Another RSA key to sign with (PKCS #8 PEM) than the simulator's own
+    /// With sns: another RSA key to sign with (PKCS #8 PEM) than the simulator's own
     #[arg(long, value_name = "FILE")]
     pub signing_key: Option<PathBuf>,
 
-    /// First ask the sidecar to confirm its subscription, and wait for that
+    /// With sns: first ask the sidecar to confirm its subscription, and wait for that
     #[arg(long)]
     pub confirm: bool,
 
@@ -122,6 +131,12 @@ pub struct Args {
     /// Owner of the bucket; with mcs the project, the first part of a pair in POSTERN_MCS_TOPICS
     #[arg(long, value_name = "ID", default_value = "mcs2883541269")]
     pub project: String,
+}
+
+impl Args {
+    fn topic(&self) -> &str {
+        self.topic.as_deref().unwrap_or(TOPIC)
+    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -157,7 +172,7 @@ async fn simulate(args: Args) -> Result<bool, String> {
     let target = Arc::new(target);
     let (speaker, retry) = match store::Speaker::new(&args)? {
         Some(store) => {
-            say(&format!("The sidecar needs these settings to believe this simulator:\n\n{}", store.settings(&args)));
+            say(&store.settings(&args));
             wait_for(&target, &args).await?;
             store.greet(&args, &mut Connection::new(Arc::clone(&target))).await?;
             let retry = store.retry();
@@ -199,24 +214,22 @@ async fn sns(args: &Args, target: &Arc<Target>) -> Result<Arc<Simulator>, String
         None => None,
     };
     let options = sns::Options {
-        listen: args.listen,
-        topic_arn: args.topic.clone(),
-        signature_version: args.signature_version,
+        listen: args.listen.unwrap_or(LISTEN),
+        topic_arn: args.topic().to_owned(),
+        signature_version: args.signature_version.unwrap_or(SIGNATURE_VERSION),
         signing_key_pem,
         ..sns::Options::default()
     };
     let simulator = Arc::new(Simulator::start(options).await.map_err(|error| error.to_string())?);
-    let anchor = &args.anchor_out;
+    let anchor = args.anchor_out.as_deref().unwrap_or_else(|| Path::new(ANCHOR));
     std::fs::write(anchor, simulator.anchor_pem())
         .map_err(|error| format!("cannot write {}: {error}", anchor.display()))?;
-    let anchor = std::path::absolute(anchor).unwrap_or_else(|_| anchor.clone());
-    say(&format!(
-        "The sidecar needs these settings to believe this simulator:\n\n  \
-         POSTERN_SNS_ENDPOINT_URL={}\n  POSTERN_SNS_TRUST_ANCHOR_FILE={}\n  EVENT_SNS_TOPIC_ARN={}\n",
-        simulator.endpoint_url().as_str().trim_end_matches('/'),
-        anchor.display(),
-        args.topic
-    ));
+    let anchor = std::path::absolute(anchor).unwrap_or_else(|_| anchor.to_owned());
+    say(&settings::shown(&[
+        ("POSTERN_SNS_ENDPOINT_URL", simulator.endpoint_url().as_str().trim_end_matches('/')),
+        ("POSTERN_SNS_TRUST_ANCHOR_FILE", &anchor.to_string_lossy()),
+        ("EVENT_SNS_TOPIC_ARN", args.topic()),
+    ]));
     wait_for(target, args).await?;
     if args.confirm {
         confirm(&simulator, target).await?;

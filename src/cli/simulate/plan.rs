@@ -38,7 +38,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(args: &Args, speaker: Speaker) -> Self {
-        let region = args.topic.split(':').nth(3).unwrap_or("us-east-1").to_owned();
+        let region = args.topic().split(':').nth(3).unwrap_or("us-east-1").to_owned();
         Self { args: args.clone(), speaker, region, next: AtomicU64::new(0) }
     }
 

@@ -7,6 +7,7 @@ use hyper::header::HeaderValue;
 use serde_json::json;
 use url::Url;
 
+use super::settings::shown;
 use super::{Args, say};
 use crate::clock::{Clock as _, SystemClock};
 use crate::simulator::dice::Dice;
@@ -81,37 +82,35 @@ impl Speaker {
         if args.records > 1 && !store.batches() {
             return Err("EventBridge puts one event into a request: leave --records out".to_owned());
         }
-        if args.confirm {
-            return Err("--confirm is for sns; mcs always begins with its handshake".to_owned());
-        }
+        refuse_options_of_sns(args, store)?;
         let proof = match (&args.auth, store) {
             (Some(_), Store::Mcs) => return Err("MCS proves nothing by headers: leave --auth out".to_owned()),
             (None, Store::B2) => return Err("b2 signs its bodies: give the signing secret with --auth".to_owned()),
             (Some(text), _) => Proof::parse(text, store)?,
             (None, _) => Proof::None,
         };
-        let topic = HeaderValue::from_str(&args.topic).map_err(|_| "--topic: no header can carry it".to_owned())?;
+        let topic = HeaderValue::from_str(args.topic()).map_err(|_| "--topic: no header can carry it".to_owned())?;
         Ok(Some(Self { store, proof, topic }))
     }
 
     /// What the sidecar must be told.
     pub(super) fn settings(&self, args: &Args) -> String {
-        let target = &args.target.text;
         if self.store == Store::Mcs {
             let pair = format!("{}|{}", args.project, args.bucket);
-            return format!("  POSTERN_MCS_URL={target}\n  POSTERN_MCS_TOPICS={pair}\n");
+            return shown(&[("POSTERN_MCS_URL", &args.target.text), ("POSTERN_MCS_TOPICS", &pair)]);
         }
         let secret = args.target.url.path().strip_prefix("/s3/").unwrap_or("<the last part of the target's path>");
-        let auth = if self.proof == Proof::None { "" } else { "  POSTERN_S3HTTP_AUTH=<as --auth>\n" };
+        let mut settings = vec![("POSTERN_S3HTTP_SECRET", secret), ("POSTERN_S3HTTP_PRESET", &args.dialect)];
+        if self.proof != Proof::None {
+            settings.push(("POSTERN_S3HTTP_AUTH", "<as --auth>"));
+        }
+        settings.push(("POSTERN_BUCKETS", &args.bucket));
         // An instance is called after its topic; without one it is given a name.
-        let name = match self.store {
-            Store::SnsRaw => format!("EVENT_SNS_TOPIC_ARN={}", args.topic),
-            _ => format!("POSTERN_INSTANCE_NAME={}", args.bucket),
-        };
-        format!(
-            "  POSTERN_S3HTTP_SECRET={secret}\n  POSTERN_S3HTTP_PRESET={}\n{auth}  POSTERN_BUCKETS={}\n  {name}\n",
-            args.dialect, args.bucket
-        )
+        settings.push(match self.store {
+            Store::SnsRaw => ("EVENT_SNS_TOPIC_ARN", args.topic()),
+            _ => ("POSTERN_INSTANCE_NAME", &args.bucket),
+        });
+        shown(&settings)
     }
 
     /// When this store sends again. MCS documents "at least once" and no schedule; a short one shows it.
@@ -233,6 +232,25 @@ impl Speaker {
             }
         };
         (kind, headers, body)
+    }
+}
+
+/// Names an option that only SNS would look at.
+fn refuse_options_of_sns(args: &Args, store: Store) -> Result<(), String> {
+    let given = [
+        ("--confirm", args.confirm),
+        ("--topic", args.topic.is_some() && store != Store::SnsRaw),
+        ("--listen", args.listen.is_some()),
+        ("--anchor-out", args.anchor_out.is_some()),
+        ("--signing-key", args.signing_key.is_some()),
+        ("--signature-version", args.signature_version.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) if store == Store::Mcs => {
+            Err(format!("{option} is for sns: leave it out; mcs signs nothing, and always begins with its handshake"))
+        }
+        Some((option, _)) => Err(format!("{option} is for sns: leave it out with {}", args.dialect)),
+        None => Ok(()),
     }
 }
 

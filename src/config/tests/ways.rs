@@ -216,6 +216,12 @@ fn a_preset_sets_how_a_store_writes_and_can_be_overruled() {
         refused(&env(&[(name, value)]), "POSTERN_S3HTTP_SECRET", name);
     }
     assert!(warns(&good(&env(&[("POSTERN_S3HTTP_SECRET", SECRET)])), "nothing but the secret in the URL"));
+    let opaque = ("POSTERN_S3HTTP_AUTH", "opaqueData=hunter2");
+    for (preset, warned) in [("minio", true), ("generic", true), ("ceph", false), ("b2", false)] {
+        let config = good(&env(&[("POSTERN_S3HTTP_SECRET", SECRET), ("POSTERN_S3HTTP_PRESET", preset), opaque]));
+        assert_eq!(warns(&config, "is opaqueData, which only Ceph sends"), warned, "{preset}");
+        assert!(!warns(&config, "hunter2"), "{preset}");
+    }
 }
 
 #[test]

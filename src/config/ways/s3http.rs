@@ -131,6 +131,14 @@ pub(in crate::config) fn s3http(reader: &mut Reader<'_>, warnings: &mut Vec<Stri
             reader.values.label(SECRET)
         ));
     }
+    let is_opaque = |auth: &Option<S3HttpAuth>| matches!(auth, Some(S3HttpAuth::OpaqueData(_)));
+    if preset != "ceph" && (is_opaque(&auth) || is_opaque(&old_auth)) {
+        warnings.push(format!(
+            "{} is opaqueData, which only Ceph sends, and {} is not ceph: what another store sends is refused with 403",
+            reader.values.label(AUTH),
+            reader.values.label(PRESET)
+        ));
+    }
     (!secrets.is_empty()).then_some(S3HttpConfig { secrets, auth, old_auth, dialect, preset })
 }
 

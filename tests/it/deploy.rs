@@ -1,6 +1,6 @@
 //! What `deploy/` holds is accepted by the tools that will read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,6 +114,56 @@ fn the_kubernetes_example_of_setup_is_about_the_sidecars_instance() {
     let config = loaded("setup.yaml", "sidecar.yaml");
     assert_eq!(config.public_url.map(String::from).as_deref(), Some("https://events.example.com/"));
     assert_eq!((config.instances.len(), config.instances[0].topics.len()), (1, 1));
+}
+
+/// The Rust source beneath a folder of `src`.
+fn source_of(folder: &str) -> String {
+    let entries = std::fs::read_dir(repository_root().join("src").join(folder)).expect("a folder");
+    let files = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
+    files.map(|file| std::fs::read_to_string(file).expect("source")).collect()
+}
+
+/// What setup asks of Amazon stands, action by action, in the recipe and in the example whose role must be given it.
+#[test]
+fn the_pages_name_every_action_that_setup_takes() {
+    let source = source_of("aws/setup");
+    let actions: BTreeSet<&str> =
+        source.split('"').filter(|text| ["s3:", "sns:", "sqs:"].iter().any(|at| text.starts_with(at))).collect();
+    // A failed call is named as the IAM action that it takes; other texts are events and conditions.
+    let named = |action: &&&str| source.contains(&format!("trouble(\"{action}\""));
+    let actions: Vec<&str> = actions.iter().filter(named).copied().collect();
+    assert!(actions.len() > 15 && actions.contains(&"sns:Unsubscribe"), "{actions:?}");
+    for page in ["deploy/recipes/setup.md", "deploy/kubernetes/setup.yaml"] {
+        let text = std::fs::read_to_string(repository_root().join(page)).expect("a page");
+        for action in &actions {
+            assert!(text.contains(action), "{page} does not name {action}");
+        }
+    }
+}
+
+/// The same of doctor, whose list stands in the README.
+#[test]
+fn the_readme_names_every_action_that_doctor_takes() {
+    let readme = std::fs::read_to_string(repository_root().join("README.md")).expect("the README");
+    let source = source_of("aws/check");
+    let calls: BTreeSet<&str> = source
+        .split(['.', ' ', '\n'])
+        .filter_map(|word| word.split_once("()").map(|(name, _)| name))
+        .filter(|name| ["get_", "list_", "head_"].iter().any(|verb| name.starts_with(verb)))
+        .collect();
+    let action = |call: &str| match call {
+        "head_bucket" | "list_objects_v2" => "s3:ListBucket".to_owned(),
+        "get_bucket_notification_configuration" => "s3:GetBucketNotification".to_owned(),
+        call => {
+            let service = if call.contains("queue") { "sqs" } else { "sns" };
+            let words = call.split('_').map(|word| format!("{}{}", word[..1].to_uppercase(), &word[1..]));
+            format!("{service}:{}", words.collect::<String>())
+        }
+    };
+    assert!(calls.len() >= 7, "{calls:?}");
+    for call in calls {
+        assert!(readme.contains(&format!("`{}`", action(call))), "the README does not name {}", action(call));
+    }
 }
 
 /// An example is not to bring a warning that its reader has to learn to overlook.

@@ -114,6 +114,8 @@ fn the_kubernetes_example_of_setup_is_about_the_sidecars_instance() {
     let config = loaded("setup.yaml", "sidecar.yaml");
     assert_eq!(config.public_url.map(String::from).as_deref(), Some("https://events.example.com/"));
     assert_eq!((config.instances.len(), config.instances[0].topics.len()), (1, 1));
+    // Once no document named a bucket, and the Job failed at its first step.
+    assert_eq!(config.instances[0].bucket.as_deref(), Some("example-photos"));
 }
 
 /// The Rust source beneath a folder of `src`.

@@ -47,12 +47,18 @@ enum Command {
     ///
     /// The sidecar must be told to believe this simulator, which prints the settings that do it and waits for the sidecar. For SNS the
     /// trust anchor is new on every run: start the sidecar after the simulator.
+    #[command(
+        after_help = "Exit codes: 0 everything genuine was accepted and nothing forged, 1 not so, 2 it could not begin."
+    )]
     Simulate(Box<simulate::Args>),
     /// Say of a saved SNS message whether it would be accepted, and which rule it breaks
+    #[command(after_help = "Exit codes: 0 it would be accepted, 1 it would not, 2 it could not be judged.")]
     Verify(verify::Args),
     /// Have a bucket announce its changes here: all that the console steps do, at Amazon, MCS S3 and Ceph
+    #[command(after_help = "Exit codes: 0 done, 1 a step failed, 64 a wrong setting or command line.")]
     Setup(setup::Args),
     /// Check everything that can be checked, and say what to do about what fails
+    #[command(after_help = "Exit codes: 0 nothing failed, 1 something did, 64 a wrong command line.")]
     Doctor(doctor::Args),
     /// List what is owed, delivered, dead
     ///

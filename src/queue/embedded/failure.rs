@@ -1,5 +1,6 @@
 //! When a write fails: what is refused, what is kept, and how the file is believed again.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -49,6 +50,7 @@ pub(super) fn reopen(shared: &Shared, check: bool) -> Result<Connection, OpenErr
     if check {
         #[cfg(test)]
         shared.faults.reopened.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let _turn = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(store)?;
         let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(store)?;
         if busy != 0 || found != "ok" {

@@ -375,6 +375,8 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         if self.0.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.store_takes.send_if_modified(|takes| !std::mem::replace(takes, true));
+            // Something is received again, if only to be refused; where a replica empties the queue, nothing ever tells otherwise.
+            self.0.report.well(&self.0.name, Aspect::Store);
         }
     }
 }

@@ -141,9 +141,11 @@ async fn when_the_only_message_that_waits_for_the_store_goes_back_receiving_goes
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), drained).await.expect("the others are deleted");
+    tokio::time::timeout(crate::support::wait::PATIENCE, drained).await.expect("the others are deleted");
     conductor.enter(Phase::Draining);
     running.await.expect("it ends");
-    assert!(!queue.ledger().deleted.contains(&moody), "it is not stored");
-    assert_eq!(store.keys.lock().expect("no panic").len(), 20);
+    assert_eq!(queue.ledger().visibility[0].0, moody);
+    // On a machine that stands still for half a minute it may be set aside meanwhile, but is never stored.
+    let keys = store.keys.lock().expect("no panic").clone();
+    assert!(keys.len() == 20 && keys.iter().all(|key| key != "moody"), "{keys:?}");
 }

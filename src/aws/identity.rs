@@ -58,7 +58,7 @@ impl Aws {
                 .map_err(|error| unknown(format!("the region {region:?} makes no host ({error})")))?,
         };
         let place = url.origin().ascii_serialization();
-        let signed = Signed { keys: &keys, region, service: "sts", content_type: FORM };
+        let signed = Signed { keys: &keys, region: scope(&url, region), service: "sts", content_type: FORM };
         let headers = signed.headers(&Method::POST, &url, QUESTION.as_bytes(), SystemTime::now());
         let mut headers = headers.map_err(unknown)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
@@ -75,6 +75,28 @@ impl Aws {
         let reply = client.call(call).await.map_err(|error| unknown(format!("{place}: {error}")))?;
         judge(reply.status.as_u16(), &String::from_utf8_lossy(&reply.body), &keys)
             .map_err(|why| if let Unidentified::Unknown(why) = why { unknown(format!("{place}: {why}")) } else { why })
+    }
+}
+
+/// Whether an endpoint is Amazon's: that of one service then is that of no other.
+pub fn is_amazons(endpoint: &Url) -> bool {
+    let host = endpoint.host_str().unwrap_or_default();
+    ["amazonaws.com", "amazonaws.com.cn"]
+        .iter()
+        .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// The region that STS at `url` wants a signature to be for: the one in an Amazon host's name (`sts.REGION.…`, `….sts.REGION.vpce.…`),
+/// for the global `sts.amazonaws.com` us-east-1, and elsewhere `own`.
+fn scope<'a>(url: &'a Url, own: &'a str) -> &'a str {
+    if !is_amazons(url) {
+        return own;
+    }
+    let mut labels = url.host_str().unwrap_or_default().split('.');
+    match labels.find(|label| matches!(*label, "sts" | "sts-fips")).and_then(|_| labels.next()) {
+        Some("amazonaws") => "us-east-1",
+        Some(region) => region,
+        None => own,
     }
 }
 
@@ -118,6 +140,8 @@ fn refused(code: &str, message: &str, keys: &Keys) -> Option<(String, &'static s
         "SignatureDoesNotMatch" if skewed => {
             (format!("the signature's time is refused ({code}: {message})"), "set this machine's clock right (NTP)")
         }
+        // "Credential should be scoped to a valid region" and "... to correct service": the secret was not looked at.
+        "SignatureDoesNotMatch" | "IncompleteSignature" if message.contains("scoped") => return None,
         "SignatureDoesNotMatch" | "IncompleteSignature" => (
             format!("the secret key is not that of access key {key} ({code})"),
             "copy the secret key again, without blanks or a line's end; a lost one cannot be read back: make a new pair",
@@ -183,6 +207,42 @@ mod tests {
         let late =
             "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z (20260101T011500Z - 15 min.)";
         assert!(said("AKIA1", "SignatureDoesNotMatch", late).contains("clock"));
+    }
+
+    /// Once right keys were said to be wrong where `AWS_ENDPOINT_URL_STS` named the global endpoint, or SNS a VPC endpoint.
+    #[test]
+    fn a_signature_for_another_region_or_service_says_nothing_of_the_secret() {
+        for scoped in [
+            "Credential should be scoped to a valid region.",
+            "Credential should be scoped to correct service: 'sns'. ",
+        ] {
+            let judged = judge(403, &error("SignatureDoesNotMatch", scoped), &keys("AKIA1"));
+            assert!(matches!(&judged, Err(Unidentified::Unknown(what)) if what.contains("scoped")), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_for_the_region_of_the_sts_that_is_asked() {
+        for (endpoint, region) in [
+            ("https://sts.amazonaws.com", "us-east-1"),
+            ("https://sts.eu-west-1.amazonaws.com/", "eu-west-1"),
+            ("https://sts-fips.us-west-2.amazonaws.com", "us-west-2"),
+            ("https://sts.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("https://vpce-1-a.sts.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
+            ("https://other.amazonaws.com", "eu-central-1"),
+            ("https://sts.example.com", "eu-central-1"),
+            ("http://127.0.0.1:4566", "eu-central-1"),
+        ] {
+            let url = Url::parse(endpoint).expect("a URL");
+            assert_eq!(scope(&url, "eu-central-1"), region, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn amazons_endpoints_are_known_by_their_domain() {
+        let is = |text: &str| is_amazons(&Url::parse(text).expect("a URL"));
+        assert!(is("https://vpce-1.sns.eu-west-1.vpce.amazonaws.com") && is("https://sns.cn-north-1.amazonaws.com.cn"));
+        assert!(!is("https://notamazonaws.com") && !is("https://amazonaws.com.example") && !is("http://[::1]:1"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ const MAX_REASON: usize = 200;
 
 use check::BAD_CREDENTIALS;
 pub use check::{Finding, Pushed, judge_topic_policy, lets_everybody};
-pub use identity::{Identity, Unidentified};
+pub use identity::{Identity, Unidentified, is_amazons};
 
 /// The AWS of one instance: its static credentials, or the default chain (IRSA, pod identity, profile, metadata service).
 pub struct Aws {

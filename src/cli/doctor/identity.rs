@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Context;
-use crate::aws::{Aws, Identity, Unidentified};
+use crate::aws::{Aws, Identity, Unidentified, is_amazons};
 use crate::config::{Environment, Instance};
 use crate::egress::{Client, Options, ProxySettings};
 use crate::health::Checked;
@@ -17,8 +17,8 @@ pub(super) async fn ask(context: &Context, instance: &Instance, aws: &Aws) -> Op
     if elsewhere && instance.topics.is_empty() && instance.sqs.is_none() {
         return None;
     }
-    let sns = config.sns.endpoint.as_ref().map(|endpoint| endpoint.url.clone());
-    let endpoint = sns.or_else(|| endpoint(&*context.environment));
+    let sns = config.sns.endpoint.as_ref().map(|endpoint| &endpoint.url);
+    let endpoint = endpoint(sns, &*context.environment);
     let options = Options {
         extra_ca_pem: super::cloud::authorities(context),
         idle_per_host: 0,
@@ -31,8 +31,12 @@ pub(super) async fn ask(context: &Context, instance: &Instance, aws: &Aws) -> Op
     Some(aws.identity(&client, endpoint.as_ref()).await)
 }
 
-/// Where the SDKs would ask STS, by the variables that all of them know.
-pub(in crate::cli) fn endpoint(environment: &dyn Environment) -> Option<Url> {
+/// Where STS is asked, if not at Amazon's of the region: where `sns` is, because what stands in for Amazon does so at one address, and
+/// else where the SDKs would ask it, by the variables that all of them know. An SNS of Amazon's own (a VPC or FIPS endpoint) is no STS.
+pub(in crate::cli) fn endpoint(sns: Option<&Url>, environment: &dyn Environment) -> Option<Url> {
+    if let Some(sns) = sns.filter(|sns| !is_amazons(sns)) {
+        return Some(sns.clone());
+    }
     let all = environment.vars();
     ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"].into_iter().find_map(|wanted| {
         let (_, value) = all.iter().find(|(name, value)| name == wanted && !value.is_empty())?;
@@ -60,15 +64,24 @@ mod tests {
 
     #[test]
     fn sts_is_asked_where_the_sdks_would_ask_it() {
-        let of = |pairs: &[(&str, &str)]| {
+        let of = |sns: Option<&str>, pairs: &[(&str, &str)]| {
+            let sns = sns.map(|sns| Url::parse(sns).expect("a URL"));
             let environment: BTreeMap<String, String> =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            endpoint(&environment).map(String::from)
+            endpoint(sns.as_ref(), &environment).map(String::from)
         };
         let all = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-        assert_eq!(of(&[all, ("AWS_ENDPOINT_URL_STS", "https://sts.test")]).as_deref(), Some("https://sts.test/"));
-        assert_eq!(of(&[all]).as_deref(), Some("http://127.0.0.1:1/"));
-        assert_eq!(of(&[("AWS_ENDPOINT_URL_STS", "")]), None);
+        assert_eq!(
+            of(None, &[all, ("AWS_ENDPOINT_URL_STS", "https://sts.test")]).as_deref(),
+            Some("https://sts.test/")
+        );
+        assert_eq!(of(None, &[all]).as_deref(), Some("http://127.0.0.1:1/"));
+        assert_eq!(of(None, &[("AWS_ENDPOINT_URL_STS", "")]), None);
+        assert_eq!(of(Some("http://localstack:4566"), &[all]).as_deref(), Some("http://localstack:4566/"));
+        // Once an SNS behind a VPC endpoint was asked for STS's answers too.
+        let vpc = "https://vpce-1-a.sns.eu-west-1.vpce.amazonaws.com";
+        assert_eq!(of(Some(vpc), &[]), None);
+        assert_eq!(of(Some(vpc), &[all]).as_deref(), Some("http://127.0.0.1:1/"));
     }
 
     #[test]

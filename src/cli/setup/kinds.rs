@@ -18,15 +18,14 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a SetupConfig,
     pub(super) extra_ca_pem: &'a [Vec<u8>],
     pub(super) client: Client,
-    /// STS, where it is not Amazon's.
-    sts: Option<Url>,
+    /// STS, where it is not Amazon's of the region.
+    pub(super) sts: Option<Url>,
 }
 
 impl Context<'_> {
     /// The account of the credentials of `aws`, where STS tells it.
     pub(super) async fn account_of(&self, aws: &Aws) -> Option<String> {
-        let endpoint = self.config.sns_endpoint.as_ref().or(self.sts.as_ref());
-        Some(aws.identity(&self.client, endpoint).await.ok()?.account)
+        Some(aws.identity(&self.client, self.sts.as_ref()).await.ok()?.account)
     }
 }
 
@@ -56,7 +55,7 @@ pub(super) async fn run(args: &Args, env: &dyn Environment, out: &mut dyn Write,
         Ok(work) => work,
         Err(what) => return usage(err, &[what]),
     };
-    let sts = doctor::identity::endpoint(env);
+    let sts = doctor::identity::endpoint(config.sns_endpoint.as_ref(), env);
     let context = Context { args, config: &config, extra_ca_pem: &extra_ca_pem, client, sts };
     let mut report = Report::new(out, args.json, args.dry_run);
     if !args.show_secrets {

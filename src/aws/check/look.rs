@@ -8,6 +8,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use url::Url;
 
 use super::notification::{self, Announcement};
+use super::policy::Lets;
 use super::subscription::{self, DeadLetters, Subscription};
 use super::{Aws, Finding, judge, policy, queue};
 use crate::config::{Instance, S3Config};
@@ -205,10 +206,10 @@ impl Aws {
         let asked = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::Policy);
         let Ok(answer) = asked.send().await else { return DeadLetters::Unseen };
         let policy = answer.attributes().and_then(|all| all.get(&QueueAttributeName::Policy));
-        if policy::lets_send(policy.map(String::as_str), &arn, topic) {
-            DeadLetters::Taking
-        } else {
-            DeadLetters::Refusing
+        match policy::lets_send(policy.map(String::as_str), &arn, topic) {
+            Lets::Yes => DeadLetters::Taking,
+            Lets::No => DeadLetters::Refusing,
+            Lets::Unclear(why) => DeadLetters::Unclear(why),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use url::Url;
 
@@ -41,11 +42,12 @@ pub(super) fn ours<'a>(subscriptions: &'a [Subscription], url: Option<&Url>) -> 
 pub(super) fn credentials(endpoint: &str, user: Option<&str>) -> Option<Checked> {
     let user = user?;
     let listed = Url::parse(endpoint).ok()?;
-    // In a URL it is encoded, as little as the standard of URLs wants.
     let mut ours = listed.clone();
     ours.set_username(user).ok()?;
+    // In a URL it is encoded: here as little as the standard of URLs wants, by a console perhaps as much as it allows.
+    let plain = |url: &Url| percent_decode_str(url.username()).collect::<Vec<u8>>();
     let found = match listed.username() {
-        listed if listed == ours.username() => return None,
+        _ if plain(&listed) == plain(&ours) => return None,
         "" => "holds no user name",
         _ => "holds another user name than POSTERN_SNS_BASIC_USERNAME",
     };
@@ -144,12 +146,14 @@ pub(super) fn dead_letter_target(attributes: &HashMap<String, String>) -> Option
 }
 
 /// The queue that gets what SNS gives up on, as far as it could be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeadLetters {
     /// It is there and takes what SNS sends.
     Taking,
     /// It is there, and its policy does not let SNS send.
     Refusing,
+    /// It is there, and whether its policy lets SNS send depends on this.
+    Unclear(String),
     /// It is not there.
     Missing,
     /// It could not be looked at.
@@ -164,6 +168,14 @@ pub(super) fn dead_letters(attributes: &HashMap<String, String>, queue: DeadLett
         Some((arn, DeadLetters::Unseen)) => {
             Checked::ok(NAME, format!("what SNS gives up on goes to {arn}, which could not be looked at"))
         }
+        Some((arn, DeadLetters::Unclear(why))) => Checked::warn(
+            NAME,
+            format!(
+                "what SNS gives up on goes to {arn}; whether its policy lets SNS send cannot be seen from here: {}",
+                clean(&why)
+            ),
+            "see that the condition holds for sns.amazonaws.com and this topic, or run `postern setup`, which adds a statement that surely does",
+        ),
         Some((arn, DeadLetters::Missing)) => Checked::fail(
             NAME,
             format!("what SNS gives up on is lost: {arn} does not exist"),

@@ -106,6 +106,9 @@ fn a_dead_letter_queue_that_is_gone_or_closed_fails() {
     assert_eq!(dead_letters(&attributes, DeadLetters::Taking).status, Status::Ok);
     assert!(dead_letters(&attributes, DeadLetters::Missing).found.contains("graves does not exist"));
     assert!(dead_letters(&attributes, DeadLetters::Refusing).found.contains("does not let SNS"));
+    let unclear = dead_letters(&attributes, DeadLetters::Unclear("statement a has aws:PrincipalOrgID".to_owned()));
+    assert_eq!(unclear.status, Status::Warn);
+    assert!(unclear.found.contains("aws:PrincipalOrgID") && !unclear.found.contains("lost"), "{unclear:?}");
 }
 
 #[test]
@@ -114,6 +117,8 @@ fn a_subscription_without_the_credentials_that_we_ask_for_fails() {
     assert_eq!(said("https://sns:****@events.example.com/sns", Some("sns")), None);
     assert_eq!(said("https://events.example.com/sns", None), None);
     assert_eq!(said("https://a%40b:****@events.example.com/sns", Some("a@b")), None);
+    // Once only the least encoding was taken for ours: a console or a tool may encode more, and in small letters.
+    assert_eq!(said("https://sns%2Duser%2a%5f:****@events.example.com/sns", Some("sns-user*_")), None);
     assert!(said("https://events.example.com/sns", Some("sns")).expect("wrong").contains("no user name"));
     assert!(said("https://old:****@events.example.com/sns", Some("sns")).expect("wrong").contains("another user name"));
 }

@@ -120,7 +120,13 @@ pub(super) async fn subscribe(
                 Err(trouble) => return Err(failed(STEP, trouble)),
             };
             asked = arn.is_some();
-            let at = arn.as_ref().map_or(Some(0), |arn| all.iter().position(|one| one.arn == *arn));
+            let at = match &arn {
+                Some(arn) => all.iter().position(|one| one.arn == *arn),
+                None => match only_of_our_user(&all, place.endpoint) {
+                    Some(at) => Some(at),
+                    None => return unclear(context, amazon, &place, opens, &all, queue, report).await,
+                },
+            };
             let Some(at) = at else {
                 let text = format!(
                     "{}: it was subscribed with other credentials, and is anew with those of POSTERN_SNS_BASIC_USERNAME and _PASSWORD",
@@ -154,6 +160,36 @@ pub(super) async fn subscribe(
         return Ok(None);
     }
     again(context, amazon, &place, opens, Some(main.arn), report).await.map(Some)
+}
+
+/// Which of `all` must have our credentials where SNS does not say it: the only one, or the only one with our user name.
+fn only_of_our_user(all: &[One], endpoint: &str) -> Option<usize> {
+    let mut fit = (0..all.len()).filter(|at| all.len() == 1 || door::has_user_of(&all[*at].endpoint, endpoint));
+    fit.next().filter(|_| fit.next().is_none())
+}
+
+/// Repairs all subscriptions of our endpoint, because one of them has our credentials and SNS does not say which. None is named to be
+/// ended: it may be the good one, the others being left of a password that was changed before its confirmation came.
+async fn unclear(
+    context: &Context<'_>,
+    amazon: &Amazon,
+    place: &Place<'_>,
+    opens: Result<(), String>,
+    all: &[One],
+    queue: Option<&str>,
+    report: &mut Report<'_>,
+) -> Result<Option<Pending>, Failed> {
+    for one in all {
+        repair(context, amazon, one, place.endpoint, queue, report).await?;
+    }
+    let text = format!(
+        "there are {} subscriptions of this endpoint, and which of them has the password of POSTERN_SNS_BASIC_PASSWORD is unknown: SNS masks it; none is ended. What comes by the others is answered 401 (the sidecar's log shows it). To be left with one, set a new password and run this again: it is subscribed anew, and once that is confirmed all others are ended",
+        all.len()
+    );
+    report.step(Verdict::Note, STEP, &text);
+    // Ours may be any of them, so that all are to be confirmed.
+    let pending = all.iter().find(|one| !one.is_confirmed());
+    Ok(pending.map(|one| Pending { arn: Some(one.arn.clone()), unreachable: opens.err(), instead_of: Vec::new() }))
 }
 
 /// Ends subscriptions of our endpoint whose credentials the sidecar refuses.
@@ -299,3 +335,7 @@ async fn again(
 pub(super) fn pretty(text: &str) -> String {
     serde_json::from_str::<serde_json::Value>(text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
 }
+
+#[cfg(test)]
+#[path = "subscription_tests.rs"]
+mod tests;

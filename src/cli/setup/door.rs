@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::config::{Basic, CallbackUrl};
@@ -37,7 +38,8 @@ pub(super) fn is_same(listed: &str, ours: &str) -> bool {
 
 /// Whether a subscription's endpoint has the user name that `ours` has. SNS masks the password.
 pub(super) fn has_user_of(listed: &str, ours: &str) -> bool {
-    let user = |text: &str| Url::parse(text).map(|url| url.username().to_owned()).ok();
+    // Encoded by us or by somebody else, so that only what it stands for can be compared.
+    let user = |text: &str| Url::parse(text).map(|url| percent_decode_str(url.username()).collect::<Vec<u8>>()).ok();
     user(listed) == user(ours)
 }
 
@@ -88,6 +90,7 @@ mod tests {
         assert!(is_same("https://sns:****@hooks.example.com:443/sns", ours));
         assert!(is_same("https://hooks.example.com/sns", ours) && !has_user_of("https://hooks.example.com/sns", ours));
         assert!(has_user_of("https://sns:****@hooks.example.com/sns", ours));
+        assert!(has_user_of("https://%73ns:****@hooks.example.com/sns", ours));
         for other in
             ["http://sns:****@hooks.example.com/sns", "https://sns:x@hooks.example.com/sns2", "arn:x", "me@example.com"]
         {

@@ -42,7 +42,9 @@ async fn look(context: &Context, instance: &Instance, aws: &Aws, sink: &Sink) {
     // At once and not at the end: who does not answer takes nothing with him that others said.
     let add = |checked: Checked| sink.add_for(&instance.name, checked);
     if !aws.has_credentials().await {
-        return add(without(instance));
+        add(without(instance));
+        // That says so by itself.
+        return mcs::run(context, instance, aws, &add).await;
     }
     let s3 = &context.config.s3;
     let foreign = instance.element_key == "mcss3" && s3.endpoint.is_none();

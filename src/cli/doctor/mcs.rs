@@ -17,9 +17,18 @@ const SETUP: &str = "run `postern setup`, which adds it to the bucket's webhooks
 /// Asks for the webhooks of every MCS bucket of `instance`.
 pub(super) async fn run(context: &Context, instance: &Instance, aws: &Aws, add: &impl Fn(Checked)) {
     let config = &context.config;
-    // Without an endpoint it is not known which store to ask, and that is said of the bucket.
-    let Some(endpoint) = config.s3.endpoint.as_ref().filter(|_| !instance.mcs_topics.is_empty()) else { return };
-    let Some(keys) = aws.keys().await else { return };
+    if instance.mcs_topics.is_empty() {
+        return;
+    }
+    let Some(endpoint) = &config.s3.endpoint else {
+        return add(Checked::skip(NAME, "POSTERN_S3_ENDPOINT_URL does not say where MCS S3 is, so it is not asked"));
+    };
+    let Some(keys) = aws.keys().await else {
+        return add(Checked::skip(
+            NAME,
+            "there are no keys to ask MCS S3 with (filemanagement.provider.access_key and .secret_key)",
+        ));
+    };
     let options = Options {
         extra_ca_pem: super::cloud::authorities(context),
         idle_per_host: 1,

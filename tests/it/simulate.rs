@@ -141,6 +141,7 @@ fn what_does_not_go_together_is_said_before_anything_is_sent() {
         (&["--dialect", "b2"][..], "signing secret"),
         (&["--dialect", "mcs", "--auth", "x"], "--auth"),
         (&["--dialect", "sns", "--auth", "x"], "--auth"),
+        (&["--dialect", "sns", "--project", "mcs2883541269"], "--project"),
         (&["--dialect", "eventbridge", "--records", "2"], "--records"),
         (&["--dialect", "ceph", "--event", "ObjectTagging:Put"], "ObjectCreated:Put"),
         (&["--dialect", "minio", "--confirm"], "--confirm is for sns"),

@@ -26,12 +26,13 @@ use plan::{Plan, Speaker};
 pub use store::TargetUrl;
 use tally::Tally;
 
-/// What the options of SNS are without a word. They are not defaults of clap's, so that one which was given can be told from one which
+/// What the options of only some dialects are without a word. They are not defaults of clap's, so that one which was given can be told from one which
 /// was not, and is refused where nobody would look at it.
 const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:postern-demo";
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
 const ANCHOR: &str = "postern-simulator-anchor.pem";
 const SIGNATURE_VERSION: u8 = 2;
+const PROJECT: &str = "mcs2883541269";
 
 /// Send notifications of S3 changes to a sidecar: signed ones as SNS does, or those of another store in its own dialect.
 ///
@@ -128,14 +129,19 @@ pub struct Args {
     #[arg(long, value_name = "VALUE")]
     pub auth: Option<String>,
 
-    /// Owner of the bucket; with mcs the project, the first part of a pair in POSTERN_MCS_TOPICS
-    #[arg(long, value_name = "ID", default_value = "mcs2883541269")]
-    pub project: String,
+    /// With any but sns: owner of the bucket; with mcs the project, the first part of a pair in POSTERN_MCS_TOPICS
+    /// [default: mcs2883541269]
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
 }
 
 impl Args {
     fn topic(&self) -> &str {
         self.topic.as_deref().unwrap_or(TOPIC)
+    }
+
+    fn project(&self) -> &str {
+        self.project.as_deref().unwrap_or(PROJECT)
     }
 }
 
@@ -201,6 +207,9 @@ async fn simulate(args: Args) -> Result<bool, String> {
 async fn sns(args: &Args, target: &Arc<Target>) -> Result<Arc<Simulator>, String> {
     if args.auth.is_some() {
         return Err("SNS is believed by its signature: leave --auth out".to_owned());
+    }
+    if args.project.is_some() {
+        return Err("--project is for the stores that name a bucket's owner: leave it out with sns".to_owned());
     }
     if args.event != "mix" && !records::EVENT_NAMES.contains(&args.event.as_str()) {
         return Err(format!(

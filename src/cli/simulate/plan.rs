@@ -103,7 +103,7 @@ impl Plan {
             .zip(&keys)
             .map(|(order, key)| stores::Change {
                 event: self.event(order, &stores::EVENT_NAMES),
-                owner: &self.args.project,
+                owner: self.args.project(),
                 bucket: &self.args.bucket,
                 key,
                 time: SystemClock.now(),

@@ -96,7 +96,7 @@ impl Speaker {
     /// What the sidecar must be told.
     pub(super) fn settings(&self, args: &Args) -> String {
         if self.store == Store::Mcs {
-            let pair = format!("{}|{}", args.project, args.bucket);
+            let pair = format!("{}|{}", args.project(), args.bucket);
             return shown(&[("POSTERN_MCS_URL", &args.target.text), ("POSTERN_MCS_TOPICS", &pair)]);
         }
         let secret = args.target.url.path().strip_prefix("/s3/").unwrap_or("<the last part of the target's path>");
@@ -142,7 +142,7 @@ impl Speaker {
         } else {
             format!("s3:{}", args.event)
         };
-        let asked = Handshake::new(&args.project, &args.bucket, &events, SystemClock.now(), &mut Dice::new());
+        let asked = Handshake::new(args.project(), &args.bucket, &events, SystemClock.now(), &mut Dice::new());
         let mut headers = self.store.headers();
         headers.remove("x-amz-sns-message-type");
         let reply = connection.post(headers, asked.body().into()).await;

@@ -17,8 +17,14 @@ const MAX_FILES: usize = 1000;
 /// Keys of the document around the configuration.
 const AROUND: [&str; 4] = ["configuration", "element", "name", "tags"];
 
-/// All documents of the file or folder that `POSTERN_INSTANCES` names.
-pub(super) fn read(given: &Given, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) -> Vec<Draft> {
+/// All documents of the file or folder that `POSTERN_INSTANCES` names. Settings of `unread` are left out with the files that they name,
+/// for whoever does without them.
+pub(super) fn read(
+    given: &Given,
+    unread: &[&str],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) -> Vec<Draft> {
     let files = match files(Path::new(&given.text)) {
         Ok(files) => files,
         Err(what) => {
@@ -30,7 +36,7 @@ pub(super) fn read(given: &Given, problems: &mut Vec<Problem>, warnings: &mut Ve
     for path in files {
         let shown = clean(&path.to_string_lossy(), 200);
         match read_bounded(&path, MAX_FILE).and_then(|text| Json::parse(&text)) {
-            Ok(json) => file(&shown, json, &mut drafts, problems, warnings),
+            Ok(json) => file(&shown, json, unread, &mut drafts, problems, warnings),
             Err(what) => {
                 problems.push(Problem::new(&shown, what, "repair the file, or take it out of POSTERN_INSTANCES"))
             }
@@ -67,7 +73,14 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// One file: a document, or a list of them.
-fn file(shown: &str, json: Json, drafts: &mut Vec<Draft>, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
+fn file(
+    shown: &str,
+    json: Json,
+    unread: &[&str],
+    drafts: &mut Vec<Draft>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) {
     match json {
         Json::List(items) if items.is_empty() => {
             problems.push(Problem::new(
@@ -79,15 +92,21 @@ fn file(shown: &str, json: Json, drafts: &mut Vec<Draft>, problems: &mut Vec<Pro
         Json::List(items) => {
             for (at, item) in items.iter().enumerate() {
                 let place = format!("{shown} (document {})", at + 1);
-                drafts.extend(document(&place, item, problems, warnings));
+                drafts.extend(document(&place, item, unread, problems, warnings));
             }
         }
-        other => drafts.extend(document(shown, &other, problems, warnings)),
+        other => drafts.extend(document(shown, &other, unread, problems, warnings)),
     }
 }
 
 /// One document. What it holds is collected even when something is refused, so that the rest is judged as well.
-fn document(place: &str, json: &Json, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) -> Option<Draft> {
+fn document(
+    place: &str,
+    json: &Json,
+    unread: &[&str],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) -> Option<Draft> {
     const SHAPE: &str = "use the JSON of the /instances call, or its configuration object";
     let Json::Object(members) = json else {
         problems.push(Problem::new(place, format!("the document is {} and not an object", json.kind()), SHAPE));
@@ -136,7 +155,7 @@ fn document(place: &str, json: &Json, problems: &mut Vec<Problem>, warnings: &mu
         None => {}
     }
     around(place, members, &mut draft, problems);
-    configuration(place, &keys, &mut draft.values, problems, warnings);
+    configuration(place, &keys, unread, &mut draft.values, problems, warnings);
     Some(draft)
 }
 
@@ -180,6 +199,7 @@ fn around(place: &str, members: &[(String, Json)], draft: &mut Draft, problems: 
 fn configuration(
     place: &str,
     keys: &[&(String, Json)],
+    unread: &[&str],
     values: &mut Values,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
@@ -189,7 +209,7 @@ fn configuration(
     });
     for setting in settings::SETTINGS.iter().filter(|setting| setting.is_per_instance()) {
         let ignored = webhooks && setting.name.starts_with("event.poller.");
-        if ignored {
+        if ignored || unread.contains(&setting.name) {
             continue;
         }
         let file_key = format!("{}_FILE", setting.name);

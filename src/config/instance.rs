@@ -91,7 +91,7 @@ pub(super) fn all(env: &Values, problems: &mut Vec<Problem>, warnings: &mut Vec<
         }
     }
     if let Some(given) = env.get("POSTERN_INSTANCES") {
-        for draft in document::read(given, problems, warnings) {
+        for draft in document::read(given, &[], problems, warnings) {
             mcs_topics.extend(mcs_label(&draft.values));
             let made = document_instance(&draft, env, delivery.as_ref(), &shared, problems, warnings);
             found.extend(made.map(|made| (draft.values.place.clone(), made)));

@@ -9,7 +9,7 @@ use super::problem::{Problem, quote, quote_url};
 use super::text::{boolean, list, wrong};
 use super::values::{Reader, Values};
 use super::{Basic, McsEndpoint, McsTopic, ObjectFilter, S3Config, S3HttpConfig, StaticCredentials};
-use super::{buckets, document, instance, process, topic, ways};
+use super::{buckets, document, instance, process, settings, topic, ways};
 
 /// What is to be set up, and through what.
 #[derive(Debug)]
@@ -56,9 +56,10 @@ pub struct SetupInstance {
 /// # Errors
 /// What is wrong with these settings; no message holds a secret.
 pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
-    // Unknown names are the business of `serve` and `doctor`.
-    let values = values(env, &mut Vec::new());
+    // Unknown names are the business of `serve` and `doctor`; a secret that setup works with and that cannot be read is ours.
     let mut problems = Vec::new();
+    let values = values(env, &mut problems);
+    problems.retain(|problem| problem.name.split(" and ").any(is_secret_of_ours));
     let mut reader = Reader { values: &values, problems: &mut problems };
     let public_url = reader.read("POSTERN_PUBLIC_URL", http_url);
     let sns_endpoint = reader.read("POSTERN_SNS_ENDPOINT_URL", |text| {
@@ -84,7 +85,7 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
         instances.extend(one(&values, name, &shared, &mut problems));
     }
     if let Some(given) = values.get("POSTERN_INSTANCES") {
-        for draft in document::read(given, &mut problems, &mut Vec::new()) {
+        for draft in document::read(given, &UNREAD, &mut problems, &mut Vec::new()) {
             instances.extend(one(&draft.values, draft.name, &shared, &mut problems));
         }
     }
@@ -94,6 +95,23 @@ pub fn setup(env: &dyn Environment) -> Result<SetupConfig, Vec<Problem>> {
     problems.sort_by(|a, b| (&a.name, &a.problem).cmp(&(&b.name, &b.problem)));
     problems.dedup();
     Err(problems)
+}
+
+/// Settings of the callback: what is not delivered is not signed, and the files with these secrets stay where the sidecar is.
+const UNREAD: [&str; 5] = [
+    "event.notification.callback.url",
+    "event.notification.signature.key",
+    "event.notification.callback.headers",
+    "event.notification.basic.username",
+    "event.notification.basic.password",
+];
+
+/// Whether a variable holds, or names the file of, a secret that setup works with.
+fn is_secret_of_ours(variable: &str) -> bool {
+    let setting = settings::find(variable).or_else(|| settings::find(variable.strip_suffix("_FILE")?));
+    setting.is_some_and(|setting| {
+        setting.secret && setting.name != "POSTERN_ADMIN_TOKEN" && !UNREAD.contains(&setting.name)
+    })
 }
 
 /// Settings that make an instance of the environment's own, here.
@@ -174,6 +192,48 @@ mod tests {
         assert_eq!((instance.name.as_str(), instance.topic_name.as_deref()), ("uploads", Some("uploads")));
         assert_eq!(instance.buckets, ["photos"]);
         assert_eq!(instance.region.as_deref(), Some("eu-central-1"));
+    }
+
+    /// Once a document whose signature key stands in a file needed that file, and also its callback's other secrets.
+    #[test]
+    fn a_document_needs_no_file_of_the_callback_and_each_that_setup_uses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let document = |keys: &str| {
+            let path = folder.path().join("instance.json");
+            let text = format!(
+                r#"{{"name":"photos","configuration":{{"event.sns.topic.name":"uploads","filemanagement.provider.bucket_name":"photos",
+                "event.notification.signature.key_FILE":"/run/secrets/nowhere/key","event.notification.basic.password_FILE":"/nowhere",
+                "event.notification.callback.headers_FILE":"/nowhere","event.notification.callback.url":"nonsense"{keys}}}}}"#
+            );
+            std::fs::write(&path, text).expect("a file");
+            read(&[("POSTERN_INSTANCES", path.to_str().expect("a path"))])
+        };
+        let config = document("").expect("enough for setup");
+        assert_eq!(config.instances[0].name, "photos");
+        let keys = r#","filemanagement.provider.access_key":"AKIDEXAMPLE","filemanagement.provider.secret_key_FILE":"/nowhere""#;
+        let problems = document(keys).expect_err("the key is needed");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().contains("secret_key_FILE"), "{problems:?}");
+    }
+
+    /// Once such a secret was taken for unset: setup went on with whatever credentials the default chain had.
+    #[test]
+    fn an_unreadable_secret_of_the_environment_is_told_unless_setup_has_no_use_for_it() {
+        let config = read(&[
+            ("EVENT_SNS_TOPIC_NAME", "uploads"),
+            ("EVENT_NOTIFICATION_SIGNATURE_KEY_FILE", "/nowhere"),
+            ("POSTERN_ADMIN_TOKEN_FILE", "/nowhere"),
+            ("POSTERN_LISTEN_FILE", "/nowhere"),
+        ]);
+        assert!(config.is_ok(), "{config:?}");
+        for name in ["FILEMANAGEMENT_PROVIDER_SECRET_KEY", "POSTERN_SNS_BASIC_PASSWORD", "POSTERN_MCS_SECRET"] {
+            let mut pairs =
+                vec![("EVENT_SNS_TOPIC_NAME", "uploads"), ("FILEMANAGEMENT_PROVIDER_ACCESS_KEY", "AKIDEXAMPLE")];
+            let file = format!("{name}_FILE");
+            pairs.push((&file, "/nowhere"));
+            let problems = read(&pairs).expect_err("it is needed");
+            assert!(problems.iter().any(|problem| problem.name == file), "{problems:?}");
+        }
     }
 
     #[test]

@@ -1,25 +1,19 @@
 //! What an attack needs: Amazon's stand-in, the real sidecar as a process, an app, and messages to twist.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use postern::simulator::authority::{Authority, Leaf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::amazon::{Amazon, Script};
+use super::app::{App, receive};
 use crate::support::wait::PATIENCE;
 
 pub(crate) const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:postern-test";
@@ -161,12 +155,6 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
-}
-
-/// The app beside the sidecar: remembers the object ids that it was told.
-#[derive(Clone, Default)]
-pub(crate) struct App {
-    pub(crate) objects: Arc<Mutex<Vec<String>>>,
 }
 
 pub(crate) struct Bench {
@@ -432,30 +420,4 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply>
             return Ok(Reply { status, head: head.to_owned(), body: body.to_owned() });
         }
     }
-}
-
-async fn receive(app: App) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let app = app.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let app = app.clone();
-                async move {
-                    let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-                    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-                    for event in value["message"]["events"].as_array().into_iter().flatten() {
-                        let object = event["objectId"].as_str().unwrap_or_default().to_owned();
-                        app.objects.lock().expect("a lock").push(object);
-                    }
-                    Ok::<_, Infallible>(
-                        Response::builder().status(StatusCode::OK).body(Full::<Bytes>::default()).expect("a response"),
-                    )
-                }
-            });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        }
-    });
-    address
 }

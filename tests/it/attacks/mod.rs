@@ -2,6 +2,7 @@
 //! otherwise, they win, and the test says so.
 
 pub(crate) mod amazon;
+mod app;
 pub(crate) mod bench;
 mod certificates;
 #[cfg(feature = "aws")]

@@ -185,6 +185,8 @@ fn meets(operator: &str, key: &str, wanted: &Value, case: &Case<'_>) -> Says {
         "ArnLike" | "ArnEquals" => (name == "aws:sourcearn", true),
         "StringLike" => (true, true),
         "StringEquals" => (true, false),
+        // Of digits only, cases make no difference.
+        "StringEqualsIgnoreCase" => (name == "aws:sourceaccount", false),
         _ => (false, false),
     };
     let holds = |value: &str| strings(wanted).any(|one| if like { fits(one, value) } else { one == value }) != negated;
@@ -199,9 +201,7 @@ fn meets(operator: &str, key: &str, wanted: &Value, case: &Case<'_>) -> Says {
         }
         // Whoever names one account means the right one.
         ("aws:sourceaccount", None) if known && !negated => Says::Applies,
-        // Neither S3 nor SNS sends it.
-        ("aws:sourceowner", _) if known && (negated || operator.ends_with("IfExists")) => Says::Applies,
-        ("aws:sourceowner", _) if known => {
+        ("aws:sourceowner", None) if known && plain == operator => {
             Says::Excluded(format!("is only for {key} {}, which {} does not send", list(), case.service))
         }
         ("aws:securetransport" | "aws:principalisawsservice", _) if plain == "Bool" => {

@@ -15,9 +15,17 @@ use super::{Aws, MAX_REASON, causes};
 use crate::clock::UnixMillis;
 use crate::config::S3Config;
 use crate::record::KeyCoding;
+use speakable::holds_unspeakable;
+
+mod speakable;
+
+pub use speakable::is_speakable;
 
 /// Bound on one page. A thousand keys of 1024 bytes, each byte percent-encoded, with all that S3 says of them, are below 5 MiB.
 const MAX_PAGE_BYTES: usize = 8 << 20;
+
+/// Keys that S3 gives in one page, at most.
+const MOST: u16 = 1000;
 
 /// One listed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +102,8 @@ pub enum ListError {
         bucket: String,
         /// What is wrong with it.
         detail: String,
+        /// Whether it holds characters that XML cannot, so that it cannot be read however often it is asked for like this.
+        unspeakable: bool,
     },
     /// The bucket is elsewhere.
     #[error(
@@ -124,7 +134,8 @@ impl ListError {
 /// Lists buckets with one instance's credentials.
 ///
 /// XML 1.0 cannot hold most control characters, and a key may, so Amazon is asked to encode keys. Other stores are asked so only for a
-/// page that cannot be read without: LocalStack compares start-after with the encoded keys and leaves out what it should list.
+/// page that holds such characters: LocalStack compares start-after with the encoded keys and leaves out what it should list. A page
+/// that is broken in any other way is asked for again later, as it was.
 ///
 /// Ceph repeats markers as they are even in an encoded page, so that one which ends with such a key cannot be read either: it is asked
 /// for with other ends. Nor can one that begins after such a key; see [`is_speakable`].
@@ -148,13 +159,12 @@ impl Lister {
     /// [`ListError`]; then nothing is known of the bucket.
     pub async fn page(&self, bucket: &str, prefix: &str, from: &From, size: u16) -> Result<Page, ListError> {
         let mut answer = self.ask(bucket, prefix, from, size, self.encoded).await;
-        // Two ends more: such keys are rare enough not to stand in a row.
-        let encoded = if self.encoded { [1, 2].as_slice() } else { &[0, 1, 2] };
-        for less in encoded.iter().filter(|less| **less < size) {
-            if !matches!(answer, Err(ListError::Unreadable { .. })) {
+        let same = (!self.encoded).then_some(size);
+        for size in same.into_iter().chain(other_sizes(size)) {
+            if !matches!(answer, Err(ListError::Unreadable { unspeakable: true, .. })) {
                 break;
             }
-            answer = self.ask(bucket, prefix, from, size - less, true).await;
+            answer = self.ask(bucket, prefix, from, size, true).await;
         }
         answer
     }
@@ -174,13 +184,22 @@ impl Lister {
         };
         let call = call.customize().interceptor(Bound(MAX_PAGE_BYTES)).interceptor(WholeAnswer);
         let answer = call.send().await.map_err(|error| judge(&error, bucket))?;
-        page(answer).map_err(|detail| ListError::Unreadable { bucket: bucket.to_owned(), detail })
+        page(answer).map_err(|detail| ListError::Unreadable { bucket: bucket.to_owned(), detail, unspeakable: false })
     }
 }
 
-/// Whether XML 1.0 can hold `key` as it is. Where it cannot, Ceph has no readable page that begins after it.
-pub fn is_speakable(key: &str) -> bool {
-    key.chars().all(|c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..))
+/// Sizes by which a page that should have `size` keys ends elsewhere: a little smaller, for keys that are rare; then a half, a quarter
+/// and so on, and the most that S3 gives, for many such keys in a row. Thirteen at most.
+fn other_sizes(size: u16) -> impl Iterator<Item = u16> {
+    let smaller = [1, 2].into_iter().filter_map(move |less| size.checked_sub(less));
+    let halves = std::iter::successors(Some(size / 2), |size| Some(size / 2)).take_while(|size| *size > 0);
+    let larger = [size.saturating_mul(2).min(MOST), MOST].into_iter().filter(move |larger| *larger > size);
+    let mut seen = Vec::new();
+    smaller.chain(halves).chain(larger).filter(move |size| {
+        let new = *size > 0 && !seen.contains(size);
+        seen.push(*size);
+        new
+    })
 }
 
 /// The page in an answer, or what is wrong with it.
@@ -271,11 +290,14 @@ fn judge(error: &SdkError<ListObjectsV2Error>, bucket: &str) -> ListError {
         let detail = text(&causes(error));
         return match (error, status) {
             // A success that is none, or a body that broke off.
-            (_, Some(200..=299)) => ListError::Unreadable { bucket, detail },
+            (_, Some(200..=299)) => {
+                let body = error.raw_response().and_then(|response| response.body().bytes());
+                ListError::Unreadable { bucket, detail, unspeakable: body.is_some_and(holds_unspeakable) }
+            }
             (_, Some(403 | 401)) => ListError::Denied { bucket, code: "403".to_owned() },
             (_, Some(404)) => ListError::NoSuchBucket { bucket },
             (_, Some(status @ (429 | 500..=599))) => ListError::Throttled { bucket, code: status.to_string() },
-            (_, Some(_)) => ListError::Unreadable { bucket, detail },
+            (_, Some(_)) => ListError::Unreadable { bucket, detail, unspeakable: false },
             (SdkError::ConstructionFailure(_), None) => ListError::Denied { bucket, code: detail },
             (_, None) => ListError::Unreachable { bucket, detail },
         };
@@ -290,7 +312,7 @@ fn judge(error: &SdkError<ListObjectsV2Error>, bucket: &str) -> ListError {
         | "IllegalLocationConstraintException" => ListError::WrongRegion { bucket, code },
         _ if status.is_some_and(|status| status == 429 || status >= 500) => ListError::Throttled { bucket, code },
         _ if status.is_some_and(|status| status == 403 || status == 401) => ListError::Denied { bucket, code },
-        _ => ListError::Unreadable { bucket, detail: code },
+        _ => ListError::Unreadable { bucket, detail: code, unspeakable: false },
     }
 }
 
@@ -325,9 +347,15 @@ mod tests {
     }
 
     #[test]
-    fn what_xml_cannot_hold_is_unspeakable() {
-        assert!(["", "a b\t\r\n", "ü\u{ffee}\u{fffd}😀"].iter().all(|key| is_speakable(key)));
-        assert!(!["\0", "a\u{1}", "\u{1f}b", "\u{fffe}", "\u{ffff}"].iter().any(|key| is_speakable(key)));
+    fn a_page_that_may_not_end_where_it_does_is_asked_for_with_other_sizes_and_not_for_ever() {
+        let sizes = |size| other_sizes(size).collect::<Vec<_>>();
+        assert_eq!(sizes(1000), [999, 998, 500, 250, 125, 62, 31, 15, 7, 3, 1]);
+        assert_eq!(sizes(3), [2, 1, 6, 1000]);
+        assert_eq!(sizes(1), [2, 1000]);
+        for size in 1..=MOST {
+            let sizes = sizes(size);
+            assert!(sizes.len() <= 13 && sizes.iter().all(|other| (1..=MOST).contains(other) && *other != size));
+        }
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl Going<'_> {
             empty = if page.entries.is_empty() { empty + 1 } else { 0 };
             if empty > EMPTY_PAGES {
                 let detail = format!("{EMPTY_PAGES} pages in a row are empty and promise more");
-                return Err(ListError::Unreadable { bucket, detail }.into());
+                return Err(ListError::Unreadable { bucket, detail, unspeakable: false }.into());
             }
             self.take(page.entries, page.next.is_none()).await?;
             match page.next {

@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     AccessDenied,
     /// The XML ends in the middle, as if that were all.
     CutXml,
+    /// The same, of the next page that is not the first.
+    CutLaterXml,
     /// The page's keys stand in the order of their UTF-16 units.
     Disorder,
     /// A whole listing of nothing.
@@ -57,6 +59,8 @@ struct State {
     /// Whether tokens are understood; a store may forget them.
     forgets_tokens: bool,
     encodes: bool,
+    /// Whether a marker is compared with keys as they are encoded in the answer, as LocalStack does.
+    compares_encoded: bool,
     /// Whether a page tells after what it begins, as Ceph's do.
     repeats_markers: bool,
     requests: u64,
@@ -75,6 +79,7 @@ impl S3 {
             always: None,
             forgets_tokens: false,
             encodes: true,
+            compares_encoded: false,
             repeats_markers: false,
             requests: 0,
             walks: 0,
@@ -138,6 +143,11 @@ impl S3 {
         self.state().encodes = encodes;
     }
 
+    /// From now on a page that begins after a marker lists the keys whose encoded form is greater than it; LocalStack does so.
+    pub(crate) fn compare_encoded(&self) {
+        self.state().compares_encoded = true;
+    }
+
     /// From now on a page tells after what it begins, as it is.
     pub(crate) fn repeat_markers(&self) {
         self.state().repeats_markers = true;
@@ -170,7 +180,11 @@ async fn serve(stream: tokio::net::TcpStream, state: Arc<Mutex<State>>, world: A
 impl State {
     fn answer(&mut self, uri: &hyper::Uri) -> Option<Response<Full<Bytes>>> {
         self.requests += 1;
-        let fault = self.faults.pop_front().or(self.always);
+        let query: HashMap<String, String> =
+            url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()).into_owned().collect();
+        let is_first = !query.contains_key("continuation-token") && !query.contains_key("start-after");
+        let waits = self.faults.front() == Some(&Fault::CutLaterXml) && is_first;
+        let fault = if waits { None } else { self.faults.pop_front() }.or(self.always);
         let error = |status: StatusCode, code: &str| {
             let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>");
             let mut response = Response::new(Full::from(body));
@@ -182,15 +196,13 @@ impl State {
             Some(Fault::NoSuchBucket) => return Some(error(StatusCode::NOT_FOUND, "NoSuchBucket")),
             Some(Fault::SlowDown) => return Some(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
             Some(Fault::Reset) => return None,
-            Some(Fault::CutXml | Fault::Disorder | Fault::Empty) | None => {}
+            Some(Fault::CutXml | Fault::CutLaterXml | Fault::Disorder | Fault::Empty) | None => {}
         }
-        let query: HashMap<String, String> =
-            url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()).into_owned().collect();
         if query.contains_key("continuation-token") && self.forgets_tokens {
             return Some(error(StatusCode::BAD_REQUEST, "InvalidArgument"));
         }
         let mut page = self.page(&query, fault);
-        if fault == Some(Fault::CutXml) {
+        if matches!(fault, Some(Fault::CutXml | Fault::CutLaterXml)) {
             // In the middle of the objects, and IsTruncated, which stands before them, says that there are no more.
             page = page.replace("<IsTruncated>true", "<IsTruncated>false");
             page.truncate(page.len() * 2 / 3);
@@ -203,19 +215,21 @@ impl State {
         let (prefix, size) = (text("prefix"), text("max-keys").parse().unwrap_or(1000));
         let after = query.get("continuation-token").or_else(|| query.get("start-after")).map_or("", String::as_str);
         let encodes = self.encodes && text("encoding-type") == "url";
+        let coded = |key: &str| {
+            if encodes { utf8_percent_encode(key, NON_ALPHANUMERIC).to_string() } else { key.replace('&', "&amp;") }
+        };
+        let left_out = |key: &str| encodes && self.compares_encoded && coded(key).as_str() <= after;
         let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
         let rest = self.objects.range::<str, _>((from, Bound::Unbounded));
         let most = if fault == Some(Fault::Empty) { 0 } else { size + 1 };
-        let mut objects: Vec<_> = rest.take_while(|(key, _)| key.starts_with(prefix)).take(most).collect();
+        let rest = rest.take_while(|(key, _)| key.starts_with(prefix)).filter(|(key, _)| !left_out(key));
+        let mut objects: Vec<_> = rest.take(most).collect();
         let truncated = objects.len() > size;
         objects.truncate(size);
         let next = objects.last().map_or("", |(key, _)| key.as_str()).to_owned();
         if fault == Some(Fault::Disorder) {
             objects.sort_by_key(|(key, _)| key.encode_utf16().collect::<Vec<_>>());
         }
-        let coded = |key: &str| {
-            if encodes { utf8_percent_encode(key, NON_ALPHANUMERIC).to_string() } else { key.replace('&', "&amp;") }
-        };
         let mut xml = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
              <IsTruncated>{truncated}</IsTruncated>"

@@ -127,6 +127,7 @@ pub async fn run(setup: Setup, mut shutdown: Shutdown) {
                     walker.completed();
                     schedule.completed(at, begun, missing);
                 }
+                Ok(Walked::Emptied) => schedule.emptied(at, Instant::now()),
                 Err(trouble) => {
                     walker.failed(&trouble);
                     let got_on = range.position > from;

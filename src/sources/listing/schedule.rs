@@ -19,6 +19,9 @@ const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// How long a range that lists no key any more is left alone before it is walked once more, at most.
+const EMPTIED: Duration = Duration::from_secs(10);
+
 /// A walk that follows because of the grace begins so much after it, for clocks that tick in whole seconds.
 const AFTER_GRACE: Duration = Duration::from_secs(1);
 
@@ -36,8 +39,6 @@ struct Turn {
     due: Instant,
     /// When the next regular walk is due, while a walk follows up.
     regular: Option<Instant>,
-    /// When the walk began that is under way, also where it failed.
-    begun: Option<Instant>,
     failures: u32,
     trouble: Option<String>,
 }
@@ -63,7 +64,7 @@ impl Schedule {
     pub(super) fn new(ranges: usize, config: &ListingConfig, first: Instant) -> Self {
         let follow_up = Some(config.grace + AFTER_GRACE)
             .filter(|pause| config.kind == ListingKind::Reconcile && *pause < config.every);
-        let turn = |_| Turn { due: first, regular: None, begun: None, failures: 0, trouble: None };
+        let turn = |_| Turn { due: first, regular: None, failures: 0, trouble: None };
         Self { every: config.every, follow_up, ranges: (0..ranges).map(turn).collect() }
     }
 
@@ -73,11 +74,10 @@ impl Schedule {
         self.ranges.iter().enumerate().map(|(at, turn)| (at, turn.due)).min_by_key(|(_, due)| *due)
     }
 
-    /// The walk of `range` that went on at `begun` is complete; `missing` says that something was missed that is not told yet.
+    /// The walk of `range` that began at `begun` is complete; `missing` says that something was missed that is not told yet.
     pub(super) fn completed(&mut self, range: usize, begun: Instant, missing: bool) {
         let (every, follow_up) = (self.every, self.follow_up);
         let Some(turn) = self.ranges.get_mut(range) else { return };
-        let begun = turn.begun.take().unwrap_or(begun);
         (turn.failures, turn.trouble) = (0, None);
         turn.due = match turn.regular.take() {
             Some(regular) => regular,
@@ -90,6 +90,13 @@ impl Schedule {
             turn.regular = Some(turn.due);
             turn.due = begun + pause;
         }
+    }
+
+    /// The walk of `range` ended at `now` and saw no key, and is made once more after a pause; others are walked meanwhile.
+    pub(super) fn emptied(&mut self, range: usize, now: Instant) {
+        let pause = EMPTIED.min(self.every);
+        let Some(turn) = self.ranges.get_mut(range) else { return };
+        turn.due = now + pause;
     }
 
     /// The walk of `range` failed at `now` and goes on after a pause, which grows only while it does not get on: a store that refuses
@@ -159,6 +166,23 @@ mod tests {
             assert!(least >= FIRST / 2 && most <= LONGEST && least <= most, "{failures}");
         }
         assert_eq!(backoff(99, u64::MAX), LONGEST);
+    }
+
+    /// The pause was within the walk, so that many prefixes that are emptied regularly held all others up by ten seconds each.
+    #[test]
+    fn ranges_that_seem_to_be_empty_do_not_hold_the_others_up() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(3, &config(ListingKind::Poll, HOUR), now);
+        schedule.emptied(0, now);
+        schedule.emptied(1, now);
+        assert_eq!(schedule.next(), Some((2, now)));
+        schedule.completed(2, now, false);
+        assert_eq!(schedule.next(), Some((0, now + EMPTIED)));
+        schedule.completed(0, now, false);
+        assert_eq!(schedule.next(), Some((1, now + EMPTIED)));
+        let mut schedule = Schedule::new(1, &config(ListingKind::Poll, EMPTIED / 5), now);
+        schedule.emptied(0, now);
+        assert_eq!(due(&schedule), now + EMPTIED / 5, "no longer than it is between walks");
     }
 
     /// With some refusals in each walk of many pages, the pauses grew to five minutes a page.

@@ -73,8 +73,12 @@ pub(super) struct Range {
     pub(super) baselined: bool,
     /// When the walk began that is under way.
     pub(super) began: Option<UnixMillis>,
+    /// Whether that is durable.
+    pub(super) noted: bool,
     /// Whether that walk has listed any key since the program was started.
     pub(super) listed: bool,
+    /// Whether that walk has been at the range's end since then and saw no key.
+    pub(super) emptied: bool,
     /// The last key that is done.
     pub(super) position: String,
 }

@@ -8,7 +8,7 @@
 //! What is missing is told at the walk's end, when all of it was in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::asked::Asked;
 use super::merge::{Row, Step, Walk, Write, merge};
@@ -33,10 +33,6 @@ const QUIET_PAGES: u32 = 64;
 
 /// Pages in a row that hold nothing and promise more, after which that is not believed.
 const EMPTY_PAGES: u32 = 1000;
-
-/// How long a range that lists no key any more is left alone before it is asked once more, at most. Then all of it is told as deleted,
-/// which an app may not be able to take back.
-const EMPTIED: Duration = Duration::from_secs(10);
 
 /// Whom a walk asks for pages.
 pub(super) trait Pages {
@@ -74,6 +70,9 @@ pub(super) enum Walked {
         /// Whether it is.
         missing: bool,
     },
+    /// At the range's end without having seen any key, where there were some. All of it would be told as deleted, which an app may not be
+    /// able to take back, so that is left to the next walk, a while later, if that sees none either.
+    Emptied,
     /// Before it, because the sidecar ends.
     CutOff,
 }
@@ -151,8 +150,6 @@ struct Going<'a> {
     walker: &'a Walker,
     range: &'a mut Range,
     walk: Walk,
-    /// Whether the store knows that the walk has begun.
-    noted: bool,
     quiet: u32,
     listed: u64,
     asked: Asked,
@@ -169,11 +166,6 @@ impl Walker {
         range: &mut Range,
         shutdown: &mut Shutdown,
     ) -> Result<Walked, Trouble> {
-        // A stretch may have ended at a key after which Ceph has no readable page. What is walked again is told under the same ids.
-        if !listing::is_speakable(&range.position) {
-            range.position.clear();
-        }
-        let noted = range.began.is_some();
         let began = *range.began.get_or_insert_with(|| self.clock.now());
         let walk = Walk {
             kind: self.config.kind,
@@ -182,7 +174,7 @@ impl Walker {
             silent: !range.baselined && !self.config.emit_initial,
         };
         let since = Instant::now();
-        let mut going = Going { walker: self, range, walk, noted, quiet: 0, listed: 0, asked: Asked::since(began) };
+        let mut going = Going { walker: self, range, walk, quiet: 0, listed: 0, asked: Asked::since(began) };
         let walked = going.through(pages, shutdown).await;
         if let Ok(Walked::Complete { .. }) = walked {
             self.metrics.listing_seconds.observe(since.elapsed().as_secs_f64());
@@ -193,6 +185,40 @@ impl Walker {
 
 impl Going<'_> {
     async fn through(&mut self, pages: &impl Pages, shutdown: &mut Shutdown) -> Result<Walked, Trouble> {
+        loop {
+            // What goes on after a restart may have nothing left to see, and have seen something before it.
+            let whole = self.range.position.is_empty();
+            if !self.pages(pages, shutdown).await? {
+                return Ok(Walked::CutOff);
+            }
+            if self.walk.silent || !self.is_emptied().await? {
+                break;
+            }
+            if whole && self.range.emptied {
+                tracing::warn!(
+                    instance = &*self.walker.instance.name,
+                    bucket = self.range.bucket,
+                    prefix = self.range.prefix,
+                    "the bucket lists no key any more, asked twice; everything that it held is told as deleted"
+                );
+                break;
+            }
+            self.begin_anew();
+            if whole {
+                self.range.emptied = true;
+                return Ok(Walked::Emptied);
+            }
+        }
+        while !self.walk.silent && self.tell_gone().await? {
+            if shutdown.phase() >= Phase::Leaving {
+                return Ok(Walked::CutOff);
+            }
+        }
+        self.finish().await
+    }
+
+    /// Goes from the position to the range's end; `false` when the sidecar leaves meanwhile.
+    async fn pages(&mut self, pages: &impl Pages, shutdown: &mut Shutdown) -> Result<bool, Trouble> {
         let (bucket, prefix) = (self.range.bucket.clone(), self.range.prefix.clone());
         let mut from = From::After(self.range.position.clone());
         let mut empty = 0;
@@ -200,9 +226,25 @@ impl Going<'_> {
             self.asked.page(&self.range.position, self.walker.clock.now());
             let page = tokio::select! {
                 biased;
-                () = shutdown.reached(Phase::Leaving) => return Ok(Walked::CutOff),
-                page = pages.page(&bucket, &prefix, &from, self.walker.config.page_size) => page?,
+                () = shutdown.reached(Phase::Leaving) => return Ok(false),
+                page = pages.page(&bucket, &prefix, &from, self.walker.config.page_size) => page,
             };
+            let page = match (page, &from) {
+                // Ceph has no readable page after such a key, at which a stretch may have ended, and other stores have.
+                (Err(ListError::Unreadable { unspeakable: true, .. }), From::After(key))
+                    if !listing::is_speakable(key) =>
+                {
+                    self.begin_anew();
+                    from = From::After(String::new());
+                    continue;
+                }
+                (page, _) => page?,
+            };
+            if self.range.emptied && !page.entries.is_empty() {
+                self.range.emptied = false;
+                self.begin_anew();
+                return Err(Trouble::Flickers { bucket, prefix });
+            }
             if let Err(trouble) = in_order(self.range, &page.entries) {
                 if matches!(trouble, Trouble::Disorder { .. }) {
                     // A store that knows no start-after answers from the beginning, so that is where the next try begins too.
@@ -219,20 +261,15 @@ impl Going<'_> {
             self.take(page.entries, page.next.is_none()).await?;
             match page.next {
                 Some(token) => from = From::Token(token),
-                None => break,
+                None => return Ok(true),
             }
         }
-        if !self.walk.silent {
-            if self.is_emptied().await? && !self.stays_empty(pages, shutdown).await? {
-                return Ok(Walked::CutOff);
-            }
-            while self.tell_gone().await? {
-                if shutdown.phase() >= Phase::Leaving {
-                    return Ok(Walked::CutOff);
-                }
-            }
-        }
-        self.finish().await
+    }
+
+    /// Goes back to the range's beginning. What is walked again is told under the same ids.
+    fn begin_anew(&mut self) {
+        self.range.position.clear();
+        self.asked = Asked::since(self.walk.began);
     }
 
     /// Whether this walk saw no key, and something is going to be told as deleted.
@@ -242,33 +279,6 @@ impl Going<'_> {
         }
         let gone = self.walker.snapshots.missing(self.range, self.walk.gone_if_missing_since()).await?;
         Ok(!gone.is_empty())
-    }
-
-    /// Asks once more after a pause, from the beginning; `false` when the sidecar leaves meanwhile. What went on after a restart may have
-    /// had nothing left to see, or may have seen nothing before it: if there are keys, only another walk can tell.
-    async fn stays_empty(&mut self, pages: &impl Pages, shutdown: &mut Shutdown) -> Result<bool, Trouble> {
-        let pause = EMPTIED.min(self.walker.config.every);
-        let (bucket, prefix) = (self.range.bucket.clone(), self.range.prefix.clone());
-        let from = From::After(String::new());
-        let page = tokio::select! {
-            biased;
-            () = shutdown.reached(Phase::Leaving) => return Ok(false),
-            page = async {
-                tokio::time::sleep(pause).await;
-                pages.page(&bucket, &prefix, &from, self.walker.config.page_size).await
-            } => page?,
-        };
-        if !page.entries.is_empty() || page.next.is_some() {
-            self.range.position.clear();
-            return Err(Trouble::Flickers { bucket, prefix });
-        }
-        tracing::warn!(
-            instance = &*self.walker.instance.name,
-            bucket,
-            prefix,
-            "the bucket lists no key any more, asked twice; everything that it held is told as deleted"
-        );
-        Ok(true)
     }
 
     fn count(&mut self, keys: usize) {
@@ -322,7 +332,7 @@ impl Going<'_> {
 
     async fn note(&mut self, writes: Vec<Write>) -> Result<(), Trouble> {
         self.walker.snapshots.commit(self.range, writes).await?;
-        self.noted = true;
+        self.range.noted = true;
         self.quiet = 0;
         Ok(())
     }
@@ -342,7 +352,7 @@ impl Going<'_> {
     }
 
     async fn offer(&mut self, news: Vec<(Finding, Entry, Option<UnixMillis>)>) -> Result<(), Trouble> {
-        if !self.noted {
+        if !self.range.noted {
             self.note(Vec::new()).await?;
         }
         let (walker, walk) = (self.walker, self.walk);
@@ -391,7 +401,7 @@ impl Going<'_> {
 
     async fn finish(&mut self) -> Result<Walked, Trouble> {
         let first = !self.range.baselined;
-        if self.noted || first {
+        if self.range.noted || first {
             self.walker.snapshots.finish(self.range).await?;
         }
         if first {
@@ -406,7 +416,7 @@ impl Going<'_> {
         }
         self.range.baselined = true;
         self.range.began = None;
-        self.range.listed = false;
+        (self.range.noted, self.range.listed, self.range.emptied) = (false, false, false);
         self.range.position.clear();
         let missing = match self.walk.kind {
             // What a silent walk missed waits for the next one, and so does nothing else.

@@ -40,14 +40,17 @@ pub(super) fn ranges(
             "SELECT id, baselined, began, position FROM ranges WHERE instance = ?1 AND bucket = ?2 AND prefix = ?3",
             params![instance, bucket, prefix.as_bytes()],
             |row| {
+                let began = row.get::<_, Option<i64>>(2)?.map(UnixMillis);
                 Ok(Range {
                     id: row.get(0)?,
                     epoch,
                     bucket: bucket.clone(),
                     prefix: prefix.clone(),
                     baselined: row.get(1)?,
-                    began: row.get::<_, Option<i64>>(2)?.map(UnixMillis),
+                    began,
+                    noted: began.is_some(),
                     listed: false,
+                    emptied: false,
                     position: text(row, 3)?,
                 })
             },

@@ -32,6 +32,7 @@ async fn what_is_committed_and_how_far_the_walk_is_outlive_the_process() {
     drop(store);
 
     let store = Arc::new(Snapshots::new(folder.path()));
+    range.noted = true;
     assert_eq!(one(&store).await, range);
     let from_start = Range { position: String::new(), ..range.clone() };
     assert_eq!(keys(&store, &from_start).await, order, "byte order");

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
@@ -17,10 +18,15 @@ use crate::shutdown;
 use crate::simulator::dice::Dice;
 use crate::sources::intake::Notice;
 
+mod ends;
+
 const BEGINNING: i64 = 1_700_000_000_000;
 const KEYS: [&str; 3] = ["a", "b/ü +", "c"];
 const GRACE: i64 = 900;
 const EVERY: i64 = 3600;
+
+/// How long the queue may take to give out what it owes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A write or removal: when, in seconds, and the eTag; none is gone.
 type Written = (i64, Option<u8>);
@@ -35,6 +41,7 @@ struct Push {
 }
 
 struct World {
+    seed: u64,
     clock: Arc<ManualClock>,
     history: [Vec<Written>; 3],
     pushes: BTreeSet<Push>,
@@ -71,7 +78,7 @@ impl World {
             }
         }
         let clock = Arc::new(ManualClock::at(UnixMillis(BEGINNING)));
-        Self { clock, history, pushes, read: HashMap::new(), dice, calm: false, log: Vec::new() }
+        Self { seed, clock, history, pushes, read: HashMap::new(), dice, calm: false, log: Vec::new() }
     }
 
     fn now(&self) -> i64 {
@@ -249,7 +256,7 @@ impl Run {
             self.app.settled.insert((key, (at.0 - BEGINNING) / 1000));
         }
         match walked {
-            Ok(_) => true,
+            Ok(walked) => walked != Walked::Emptied,
             Err(Trouble::List(ListError::Throttled { .. }) | Trouble::Flickers { .. }) => false,
             Err(other) => panic!("{other}"),
         }
@@ -257,7 +264,12 @@ impl Run {
 
     /// The app takes all that it is owed.
     async fn deliver(&mut self, world: &Mutex<World>) {
+        let deadline = Instant::now() + PATIENCE;
         while self.store.stats().instances.iter().map(|instance| instance.owed).sum::<u64>() > 0 {
+            if Instant::now() > deadline {
+                let world = world.lock().expect("no panic");
+                panic!("POSTERN_LISTING_SEED={}: what is owed is not given out\n{:#?}", world.seed, world.log);
+            }
             let want = Want { claims: 64, retries: 64, batch: 1, probe: false };
             let claims = self.store.claim(&self.walker.instance.name, want);
             // What is owed may just have been superseded.
@@ -388,16 +400,17 @@ async fn live(seed: u64) -> Result<(), String> {
     }
 }
 
-/// `POSTERN_LISTING_SEED` repeats one history, `POSTERN_LISTING_HISTORIES` sets how many there are (16).
+/// The same 16 histories each time. `POSTERN_LISTING_SEED` runs one, `POSTERN_LISTING_HISTORIES` so many random ones.
 #[tokio::test]
 async fn push_and_walks_through_the_store_tell_each_write_at_most_once_and_end_with_the_buckets_state() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("POSTERN_LISTING_SEED") {
-        Some(seed) => vec![seed],
-        None => {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds: Vec<u64> = match (number("POSTERN_LISTING_SEED"), number("POSTERN_LISTING_HISTORIES")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(histories)) => {
             let mut dice = Dice::new();
-            (0..number("POSTERN_LISTING_HISTORIES").unwrap_or(16)).map(|_| dice.throw() >> 1).collect()
+            (0..histories).map(|_| dice.throw() >> 1).collect()
         }
+        (None, None) => (0..16).collect(),
     };
     for seed in seeds {
         if let Err(wrong) = live(seed).await {

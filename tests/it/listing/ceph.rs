@@ -191,7 +191,8 @@ async fn what_cephs_push_told_is_not_told_by_reconciliation_and_what_it_missed_i
     let mut sidecar = listing_sidecar(folder.path(), ceph.endpoint(), &app)
         .with("FILEMANAGEMENT_PROVIDER_SECRET_KEY", "testsecret")
         .with("POSTERN_RECONCILE", "1s")
-        .with("POSTERN_RECONCILE_GRACE", "10s")
+        // What is pushed later than the grace is told by a listing, and the gateway may be slow.
+        .with("POSTERN_RECONCILE_GRACE", "40s")
         .with("EVENT_POLLER_CONFIGURATION", r#"{"pageSize": 3}"#);
     for (name, value) in &ours[..2] {
         sidecar = sidecar.with(name, *value);
@@ -252,7 +253,7 @@ async fn what_cephs_push_told_is_not_told_by_reconciliation_and_what_it_missed_i
     front.lead_to(Some(&sidecar.url("").origin().ascii_serialization()));
     front.wait_for(StatusCode::OK, before + 3).await;
     // Longer than the grace: what push told has become old enough to be told by a listing, if it were not known.
-    more_walks(&mut running, 12.0).await;
+    more_walks(&mut running, 42.0).await;
 
     for (key, expected) in [
         ("missed, ü+ %2F", &["ObjectCreated:Listed"][..]),

@@ -11,6 +11,7 @@ use super::notification::{self, Announcement};
 use super::policy::Lets;
 use super::subscription::{self, DeadLetters, Subscription};
 use super::{Aws, Finding, judge, policy, queue};
+use crate::aws::is_amazons;
 use crate::config::{Instance, S3Config};
 use crate::health::Checked;
 
@@ -192,7 +193,8 @@ impl Aws {
         };
         // SNS has its dead letters in its own region.
         let mut config = aws_sdk_sqs::config::Builder::from(&self.shared(self.region_of(topic)).await);
-        if let Some(endpoint) = &self.endpoint {
+        // An Amazon endpoint of SNS, such as a VPC's, is none of SQS.
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !is_amazons(endpoint)) {
             config = config.endpoint_url(endpoint.as_str());
         }
         let client = aws_sdk_sqs::Client::from_conf(config.build());

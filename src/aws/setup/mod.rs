@@ -22,7 +22,7 @@ pub use topics::{Attributes, Listed};
 
 use super::{
     Aws, BadAuthorities, CREDENTIALS_TIMEOUT, HttpResponse, MetadataService, ProxyConfig, Region, came_back,
-    http_client,
+    http_client, is_amazons,
 };
 use crate::config::{S3Config, StaticCredentials};
 use crate::secret::Secret;
@@ -101,7 +101,8 @@ impl Aws {
     pub async fn amazon(&self, s3: &S3Config) -> Amazon {
         let shared = self.shared(self.region.clone()).await;
         let mut queues = aws_sdk_sqs::config::Builder::from(&shared);
-        if let Some(endpoint) = &self.endpoint {
+        // An Amazon endpoint of SNS, such as a VPC's, is none of SQS.
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !is_amazons(endpoint)) {
             queues = queues.endpoint_url(endpoint.as_str());
         }
         Amazon {

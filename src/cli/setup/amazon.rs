@@ -2,6 +2,8 @@
 //! tries the topic while it takes the notification. Before the first change the topic and every bucket are looked at, so that what
 //! cannot be done is said while nothing is half made.
 
+use url::Url;
+
 use super::announce::{Bucket, announce};
 use super::confirm::confirmed;
 use super::dead_letters::dead_letters;
@@ -12,7 +14,7 @@ use super::subscription::{Ours, Place, find, pretty, subscribe};
 use crate::aws::setup::policy::{self, Merged};
 use crate::aws::setup::wanted::{self, Store};
 use crate::aws::setup::{Amazon, Attributes, Trouble, Wanted};
-use crate::aws::{Aws, judge_topic_policy, lets_everybody};
+use crate::aws::{Aws, is_amazons, judge_topic_policy, lets_everybody};
 use crate::config::{SetupInstance, partition_of, topic_region};
 use crate::health::Status;
 
@@ -48,7 +50,8 @@ pub(super) async fn site(context: &Context<'_>, instance: &SetupInstance) -> Res
     if instance.buckets.is_empty() {
         return Err(failed("topic", "no bucket is named: set filemanagement.provider.bucket_name"));
     }
-    if config.sns_endpoint.is_some() != config.s3.endpoint.is_some() {
+    let is_elsewhere = |endpoint: &Option<Url>| endpoint.as_ref().is_some_and(|endpoint| !is_amazons(endpoint));
+    if is_elsewhere(&config.sns_endpoint) != is_elsewhere(&config.s3.endpoint) {
         return Err(failed(
             "topic",
             "POSTERN_SNS_ENDPOINT_URL and POSTERN_S3_ENDPOINT_URL belong together: the one would be set up at Amazon and the other elsewhere; set both or none",

@@ -37,10 +37,11 @@ pub struct Selection {
     #[arg(long)]
     bucket: Option<String>,
     /// Key; a prefix where it ends in `*`
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     key: Option<String>,
     /// Event id (20 characters)
-    #[arg(long)]
+    // One of 64 begins with a hyphen.
+    #[arg(long, allow_hyphen_values = true)]
     id: Option<String>,
     /// Accepted at or after: a time such as 2026-02-21T16:00:00Z, or an age such as 2h
     #[arg(long, value_parser = parse_time)]
@@ -315,7 +316,24 @@ async fn ask_sidecar(filter: Filter, all: bool, what: &str) -> Result<u64, Failu
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ChangeArgs,
+    }
+
+    /// One id of 64 begins with a hyphen, and `replay --id` took it for an option.
+    #[test]
+    fn an_id_and_a_key_may_begin_with_a_hyphen() {
+        let line = Line::try_parse_from(["replay", "--id", "-l4Gm0cYv8dTn2qWxZ1K", "--key", "-a", "--all"]);
+        let args = line.expect("they are values").args;
+        assert_eq!(args.selection.id.as_deref(), Some("-l4Gm0cYv8dTn2qWxZ1K"));
+        assert!(args.selection.key.as_deref() == Some("-a") && args.all);
+    }
 
     #[test]
     fn a_key_cannot_write_to_the_terminal() {

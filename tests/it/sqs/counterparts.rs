@@ -187,10 +187,13 @@ async fn the_dead_letter_queue_of_a_subscription_is_drained() {
     // The sidecar is away: LocalStack gives up at once.
     stand.kill();
     cloud.put(&["lost", "found"]).await;
-    wait_until("both lie in the dead-letter queue", || async { (cloud.left(&letters).await == 2).then_some(()) }).await;
+    // The app may have had the first one before LocalStack heard the 200, which then lies there too: told twice, it is one event.
+    wait_until("both lie in the dead-letter queue", || async { (cloud.left(&letters).await >= 2).then_some(()) }).await;
     stand.begin().await;
     stand.delivered(&["lost", "found"]).await;
     cloud.emptied(&letters).await;
+    // Killed before it had noted that the app has it, the sidecar sends it again, as the same event.
+    assert_eq!(stand.app.ledger(|ledger| ledger.taken - ledger.repeated), 3, "{}", stand.log());
     assert_eq!(super::dead_reasons(&stand).await, [""; 0], "{}", stand.log());
 }
 
